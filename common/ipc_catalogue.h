@@ -1,0 +1,304 @@
+/*
+ * ipc_catalogue: every message that crosses a ring between two workers, once.
+ *
+ * A row gives number, name, link, sender, receiver, the fixed part, and whether bytes may follow
+ * it (the tail). From it come the enum, the names and the checks each receiver makes first: known
+ * type, permitted sender, exact length. Numbers are never reused. Host byte order: messages never
+ * leave the machine. Padding is explicit and zero.
+ */
+#ifndef METASTORE_COMMON_IPC_CATALOGUE_H
+#define METASTORE_COMMON_IPC_CATALOGUE_H
+
+#include <stdint.h>
+
+#include "common/types.h"
+
+enum ms_role {
+    MS_ROLE_SUPERVISOR = 0,
+    MS_ROLE_RAFTD = 1,
+    MS_ROLE_STORAGED = 2,
+    MS_ROLE_APID = 3,
+};
+#define MS_ROLE_COUNT 4
+
+/* "metastore", "raftd", "storaged", "apid": also the process names. */
+const char *ms_role_name(enum ms_role role);
+
+/* A link is a pair of rings between two workers. The first-named end is the "left" one. */
+enum ms_link_kind {
+    MS_LINK_API_RAFT = 1,   /* apid     <-> raftd:    proposals, read barriers */
+    MS_LINK_API_STORE = 2,  /* apid     <-> storaged: results, waits */
+    MS_LINK_RAFT_LOG = 3,   /* raftd    <-> storaged: append, sync (storaged's log thread) */
+    MS_LINK_RAFT_APPLY = 4, /* raftd    <-> storaged: apply, log reads (storaged's main thread) */
+};
+#define MS_LINK_KIND_COUNT 5
+
+#define MS_TAIL_NONE  0
+#define MS_TAIL_BYTES 1
+
+/* A table reads better in columns. */
+/* clang-format off */
+#define MS_IPC_CATALOGUE(X)                                                                      \
+    /* id    name             link        from      to        fixed part               tail   */ \
+    X(0x0101, PROPOSE,        API_RAFT,   APID,     RAFTD,    struct ms_propose,         BYTES)  \
+    X(0x0102, PROPOSE_REFUSED, API_RAFT,  RAFTD,    APID,     struct ms_propose_refused, NONE)   \
+    X(0x0103, READ_INDEX,     API_RAFT,   APID,     RAFTD,    struct ms_read_index,      NONE)   \
+    X(0x0104, READ_READY,     API_RAFT,   RAFTD,    APID,     struct ms_read_ready,      NONE)   \
+    X(0x0201, LOG_STATE,      RAFT_LOG,   STORAGED, RAFTD,    struct ms_log_state,       BYTES)  \
+    X(0x0202, LOG_APPEND,     RAFT_LOG,   RAFTD,    STORAGED, struct ms_log_append,      BYTES)  \
+    X(0x0203, LOG_DURABLE,    RAFT_LOG,   STORAGED, RAFTD,    struct ms_log_durable,     NONE)   \
+    X(0x0204, LOG_SPACE,      RAFT_LOG,   STORAGED, RAFTD,    struct ms_log_space,       NONE)   \
+    X(0x0205, LOG_CONF,       RAFT_LOG,   RAFTD,    STORAGED, struct ms_log_conf,        BYTES)  \
+    X(0x0301, APPLY_STATE,    RAFT_APPLY, STORAGED, RAFTD,    struct ms_apply_state,     NONE)   \
+    X(0x0302, APPLY_ENTRIES,  RAFT_APPLY, RAFTD,    STORAGED, struct ms_apply_entries,   BYTES)  \
+    X(0x0303, APPLY_DONE,     RAFT_APPLY, STORAGED, RAFTD,    struct ms_apply_done,      NONE)   \
+    X(0x0304, LOG_READ,       RAFT_APPLY, RAFTD,    STORAGED, struct ms_log_read,        NONE)   \
+    X(0x0305, LOG_ENTRIES,    RAFT_APPLY, STORAGED, RAFTD,    struct ms_log_entries,     BYTES)  \
+    X(0x0306, LOG_COMPACTED,  RAFT_APPLY, STORAGED, RAFTD,    struct ms_log_compacted,   NONE)   \
+    X(0x0307, SUGGEST,        RAFT_APPLY, STORAGED, RAFTD,    struct ms_suggest,         BYTES)  \
+    X(0x0308, APPLY_CONF,     RAFT_APPLY, RAFTD,    STORAGED, struct ms_apply_conf,      BYTES)  \
+    X(0x0401, STORE_OPENED,   API_STORE,  STORAGED, APID,     struct ms_store_opened,    BYTES)  \
+    X(0x0402, APPLY_RESULT,   API_STORE,  STORAGED, APID,     struct ms_apply_result,    NONE)   \
+    X(0x0403, WAIT_APPLIED,   API_STORE,  APID,     STORAGED, struct ms_wait_applied,    NONE)   \
+    X(0x0404, WAIT_DONE,      API_STORE,  STORAGED, APID,     struct ms_wait_done,       NONE)   \
+    X(0x0405, STORE_SPACE,    API_STORE,  STORAGED, APID,     struct ms_store_space,     NONE)
+/* clang-format on */
+
+enum ms_ipc_type {
+#define MS_IPC_ENUM(id, name, link, from, to, body, tail) MS_IPC_##name = (id),
+    MS_IPC_CATALOGUE(MS_IPC_ENUM)
+#undef MS_IPC_ENUM
+};
+
+/* The largest fixed part; receivers copy it out of the ring before they look at it. */
+#define MS_IPC_BODY_MAX 96
+
+/* ---- apid <-> raftd ------------------------------------------------------------------------ */
+
+/*
+ * PROPOSE: replicate the command in the tail (common/command.h). Sent again with the same id after
+ * either neighbour died; the state machine knows an id it has applied. Answered once: by
+ * APPLY_RESULT from storaged, or by PROPOSE_REFUSED if it certainly did not enter the log.
+ */
+struct ms_propose {
+    struct ms_op_id id;
+    uint64_t deadline_ns; /* CLOCK_MONOTONIC; past it raftd may refuse: it waited for a leader */
+};
+
+enum ms_refusal {
+    MS_REFUSED_NO_LEADER = 1,
+    MS_REFUSED_NO_SPACE = 2, /* the log's disk is full */
+    MS_REFUSED_BUSY = 3,     /* too much is uncommitted */
+    MS_REFUSED_TOO_LARGE = 4,
+};
+
+struct ms_propose_refused {
+    struct ms_op_id id;
+    uint32_t reason; /* enum ms_refusal */
+    uint32_t pad;
+};
+
+/* READ_INDEX: from which index on is it safe to read? One message serves all reads that wait. */
+struct ms_read_index {
+    uint64_t request; /* unique within one apid incarnation */
+    uint64_t deadline_ns;
+};
+
+/* READ_READY: read once applied >= index. reason is 0, or an enum ms_refusal (index is then 0). */
+struct ms_read_ready {
+    uint64_t request;
+    raft_index index;
+    uint32_t reason;
+    uint32_t pad;
+};
+
+/* ---- raftd <-> storaged, log --------------------------------------------------------------- */
+
+/*
+ * One entry in the tail of LOG_APPEND, APPLY_ENTRIES and LOG_ENTRIES: this header, len_bytes of
+ * data, zeros up to the next multiple of 8.
+ */
+struct ms_ipc_entry {
+    raft_term term;
+    raft_index index;
+    uint32_t type; /* enum ms_entry_type */
+    uint32_t len_bytes;
+};
+
+enum ms_entry_type {
+    MS_ENTRY_NORMAL = 0,
+    MS_ENTRY_CONF_CHANGE = 1,
+    MS_ENTRY_CONF_CHANGE_V2 = 2,
+};
+
+/* What has to survive besides the entries (Raft figure 2, and the commit index as a hint). */
+struct ms_hard_state {
+    raft_term term;
+    node_id vote;
+    raft_index commit;
+};
+
+/*
+ * LOG_STATE: the first message on every new log link: what is durable. The tail is the encoded
+ * configuration (common/conf_state.h) as of the applied index that APPLY_STATE tells.
+ */
+struct ms_log_state {
+    struct ms_hard_state hard_state;
+    raft_index first_index;
+    raft_index last_index; /* first_index - 1 when the log is empty */
+    raft_term last_term;
+    raft_index snapshot_index;
+    raft_term snapshot_term;
+};
+
+/*
+ * LOG_APPEND: make the hard state (if has_hard_state) and the entries durable, discarding what the
+ * log holds from first_index on (Raft 5.3); entries at or below the snapshot index are skipped.
+ * count may be 0. The log thread answers after one sync for everything it found waiting.
+ */
+struct ms_log_append {
+    uint64_t seq; /* counts from 1 in one generation of the link, no gaps */
+    struct ms_hard_state hard_state;
+    raft_index first_index;
+    uint32_t count;
+    uint32_t has_hard_state;
+};
+
+/* LOG_DURABLE: everything up to and including seq is on disk. */
+struct ms_log_durable {
+    uint64_t seq;
+    raft_index last_index;
+    raft_term last_term;
+};
+
+/*
+ * LOG_CONF: make durable which configuration (the tail, common/conf_state.h) holds once the entry
+ * at index is applied. Counted and answered like LOG_APPEND; raftd sends the entry to be applied
+ * only after that, so a state machine that is rebuilt from the log finds every configuration it
+ * needs.
+ */
+struct ms_log_conf {
+    uint64_t seq;
+    raft_index index;
+};
+
+/* LOG_SPACE: sent when it changes. While full, raftd refuses proposals with NO_SPACE. */
+struct ms_log_space {
+    uint32_t full;
+    uint32_t pad;
+};
+
+/* ---- raftd <-> storaged, apply ------------------------------------------------------------- */
+
+/* APPLY_STATE: the first message on every new apply link. */
+struct ms_apply_state {
+    raft_index applied;
+    raft_term applied_term;
+    uint64_t revision;
+};
+
+/*
+ * APPLY_ENTRIES: committed and locally durable entries, in order. Those at or below the applied
+ * index are skipped, a gap is a violation. Conf changes are applied by raftd's core; their effect
+ * comes in APPLY_CONF.
+ */
+struct ms_apply_entries {
+    raft_index first_index;
+    uint32_t count;
+    uint32_t pad;
+};
+
+/*
+ * APPLY_CONF: the configuration (the tail) that the entry at index, which follows in the next
+ * APPLY_ENTRIES, leads to. Committed in the engine together with that entry.
+ */
+struct ms_apply_conf {
+    raft_index index;
+};
+
+/* APPLY_DONE: the state machine stands at applied. */
+struct ms_apply_done {
+    raft_index applied;
+    uint64_t revision;
+};
+
+/* LOG_READ: entries [low, high), cut to max_bytes but at least one. Answered by LOG_ENTRIES. */
+struct ms_log_read {
+    uint64_t request;
+    raft_index low;
+    raft_index high;
+    uint64_t max_bytes;
+};
+
+struct ms_log_entries {
+    uint64_t request;
+    raft_index first_index;
+    uint32_t count;
+    int32_t status; /* MS_OK, MS_ECOMPACTED, MS_EUNAVAILABLE */
+};
+
+/* LOG_COMPACTED: the log now starts at first_index; a snapshot at snapshot_index is durable. */
+struct ms_log_compacted {
+    raft_index first_index;
+    raft_index snapshot_index;
+    raft_term snapshot_term;
+};
+
+/* SUGGEST: a command without an id (history compaction) that the leader should propose; may be
+ * lost. */
+struct ms_suggest {
+    uint64_t reserved;
+};
+
+/* ---- apid <-> storaged --------------------------------------------------------------------- */
+
+/*
+ * STORE_OPENED: the first message on every new link, and again whenever the engine's file changes.
+ * The tail is the directory of the memory engine. Reads that skip the read index must wait until
+ * applied >= read_floor.
+ */
+struct ms_store_opened {
+    uint64_t epoch; /* differs whenever the file is another one */
+    raft_index read_floor;
+};
+
+enum ms_result_code {
+    MS_RESULT_OK = 0,
+    MS_RESULT_NOT_FOUND = 1,
+    MS_RESULT_CONDITION_FAILED = 2,
+    MS_RESULT_INVALID = 3, /* the command could not be decoded; nothing was done */
+    MS_RESULT_FORGOTTEN =
+        4, /* below the acknowledged watermark: the answer is gone, nothing was done now */
+};
+
+/* APPLY_RESULT: the one answer to a proposal, after its effect is committed in the engine. */
+struct ms_apply_result {
+    struct ms_op_id id;
+    uint64_t revision; /* of the store after the operation; the key's mod revision for a PUT */
+    uint32_t code;     /* enum ms_result_code */
+    uint32_t pad;
+};
+
+/* WAIT_APPLIED: say WAIT_DONE with the same request once applied >= index. */
+struct ms_wait_applied {
+    uint64_t request;
+    raft_index index;
+};
+
+struct ms_wait_done {
+    uint64_t request;
+    raft_index applied;
+};
+
+/* STORE_SPACE: sent when it changes. While memory_full, PUTs are refused with 507. */
+struct ms_store_space {
+    uint32_t memory_full;
+    uint32_t pad;
+};
+
+#define MS_IPC_SIZE_CHECK(id, name, link, from, to, body, tail) \
+    _Static_assert(sizeof(body) <= MS_IPC_BODY_MAX && sizeof(body) % 8 == 0, #name " layout");
+MS_IPC_CATALOGUE(MS_IPC_SIZE_CHECK)
+#undef MS_IPC_SIZE_CHECK
+
+#endif
