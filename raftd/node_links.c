@@ -1,0 +1,452 @@
+/*
+ * node_links: the node's ends of all links: what comes in, what goes out, and who may wake it.
+ *
+ * A neighbour that breaks the protocol costs its link and is reported; nothing it sends costs more.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "common/clock.h"
+#include "common/command.h"
+#include "raftd/node_private.h"
+
+/* How much of one link is handled before the others have their turn. */
+#define RECEIVE_BURST 1024u
+
+/* What a doorbell in the epoll set belongs to. */
+enum doorbell {
+    DOORBELL_LOG = 0,
+    DOORBELL_APPLY = 1,
+    DOORBELL_API = 2, /* + instance */
+};
+#define DOORBELL_COUNT (DOORBELL_API + MS_API_WORKERS_MAX)
+
+/* ---- links ---- */
+
+static struct ms_link *link_of(struct raftd_node *node, uint32_t doorbell)
+{
+    switch (doorbell) {
+    case DOORBELL_LOG:
+        return &node->log.link;
+    case DOORBELL_APPLY:
+        return &node->apply.link;
+    default: /* not an enumerator alone: DOORBELL_API and what is added to it */
+        assert(doorbell < DOORBELL_COUNT);
+        return &node->api.slots[doorbell - DOORBELL_API].link;
+    }
+}
+
+static void close_link(struct raftd_node *node, uint32_t doorbell)
+{
+    struct ms_link *link = link_of(node, doorbell);
+
+    if (!ms_link_is_open(link)) {
+        return;
+    }
+    /* Other processes hold the same eventfd, so closing ours would not take it out of the set. */
+    (void)epoll_ctl(node->epoll_fd, EPOLL_CTL_DEL, link->doorbell_fd, NULL);
+    switch (doorbell) {
+    case DOORBELL_LOG:
+        log_client_close(&node->log);
+        raftd_node_restart(node);
+        break;
+    case DOORBELL_APPLY:
+        apply_client_close(&node->apply);
+        raftd_node_restart(node);
+        break;
+    default: /* see link_of */
+        api_client_close(&node->api.slots[doorbell - DOORBELL_API]);
+        break;
+    }
+}
+
+/*
+ * Something on a link did not go well. What is the neighbour's fault costs the link and is
+ * reported; what is ours ends the node.
+ */
+static void link_failed(struct raftd_node *node, uint32_t doorbell, int rc)
+{
+    const struct ms_link_info info = link_of(node, doorbell)->info;
+    char text[128];
+
+    switch (rc) {
+    case MS_EPROTO:
+    case MS_ECORRUPT:
+        (void)snprintf(text, sizeof(text), "%s on link %u: %s",
+                       ms_role_name((enum ms_role)info.peer_role), info.kind, ms_status_text(rc));
+        close_link(node, doorbell);
+        node->options.report_peer(node->options.ctx, &info, text);
+        break;
+    case MS_ERANGE:
+        (void)raftd_node_fail(node, MS_EINVAL,
+                              "a log entry is larger than the rings allow: "
+                              "--max-request-bytes was larger when it was written");
+        break;
+    default:
+        (void)raftd_node_fail(node, rc, "link %u: %s", info.kind, ms_status_text(rc));
+        break;
+    }
+}
+
+static void set_entry_bytes_max(struct raftd_node *node)
+{
+    size_t log_max =
+        ms_link_is_open(&node->log.link) ? ms_link_tail_max(&node->log.link, MS_IPC_LOG_APPEND) : 0;
+    size_t apply_max = ms_link_is_open(&node->apply.link)
+                           ? ms_link_tail_max(&node->apply.link, MS_IPC_APPLY_ENTRIES)
+                           : 0;
+    size_t tail_max = log_max < apply_max ? log_max : apply_max;
+
+    if (tail_max > entry_codec_bytes(0)) {
+        node->entry_bytes_max = (tail_max - entry_codec_bytes(0)) & ~(size_t)7;
+    } /* else: while storaged is away, what was known stays true for the rings to come */
+}
+
+/* ---- receiving ---- */
+
+static int handle_log(struct raftd_node *node, const struct ms_ipc_message *message)
+{
+    return log_client_handle(&node->log, message);
+}
+
+static int handle_suggestion(struct raftd_node *node, const struct ms_ipc_message *message)
+{
+    struct raft_entry entry = {.type = RAFT_ENTRY_NORMAL, .len_bytes = message->tail_bytes};
+    struct raft_buffer *buffer = NULL;
+    uint8_t *bytes = NULL;
+
+    if (message->tail_bytes < MS_COMMAND_HEADER_BYTES) {
+        return MS_EPROTO;
+    }
+    /* It may be lost, and is made again as long as there is reason for it. */
+    if (node->phase != NODE_RUNNING || node->basic.state != RAFT_STATE_LEADER || node->log.full ||
+        raft_buffer_create(&node->alloc, message->tail_bytes, &buffer, &bytes) != MS_OK) {
+        return MS_OK;
+    }
+    memcpy(bytes, message->tail, message->tail_bytes);
+    entry.data = bytes;
+    entry.owner = buffer;
+    (void)raft_propose(node->raft, &entry, 1);
+    raft_buffer_release(buffer);
+    return MS_OK;
+}
+
+static int handle_apply(struct raftd_node *node, const struct ms_ipc_message *message)
+{
+    if (message->type == MS_IPC_LOG_ENTRIES) {
+        return raftd_node_loaded(node, message);
+    }
+    if (message->type == MS_IPC_LOG_COMPACTED) {
+        struct ms_log_compacted body;
+
+        memcpy(&body, message->body, sizeof(body));
+        node->log_first_index = body.first_index;
+        return MS_OK;
+    }
+    if (message->type == MS_IPC_SUGGEST) {
+        return handle_suggestion(node, message);
+    }
+    return apply_client_handle(&node->apply, message, node->basic.commit);
+}
+
+/* Whether proposals and reads may be taken at all. */
+static bool takes_work(const struct raftd_node *node)
+{
+    return node->phase == NODE_RUNNING && !node->draining && node->failure.status == MS_OK &&
+           entry_store_unapplied_bytes(&node->store) < NODE_UNAPPLIED_BYTES_MAX &&
+           node->log.backlog < LOG_CLIENT_BACKLOG_MAX;
+}
+
+static bool may_read(const struct raftd_node *node, const struct api_client *client)
+{
+    return ms_link_is_open(&client->link) && api_client_may_read(client) && takes_work(node) &&
+           !proposals_is_full(&node->proposals) && !read_queue_is_full(&node->reads);
+}
+
+static int handle_propose(struct raftd_node *node, struct api_client_ref from,
+                          const struct ms_ipc_message *message)
+{
+    struct ms_propose propose;
+    enum ms_refusal reason = MS_REFUSED_BUSY;
+
+    memcpy(&propose, message->body, sizeof(propose));
+    if (message->tail_bytes < MS_COMMAND_HEADER_BYTES) {
+        return MS_EPROTO;
+    }
+    if (node->log.full) {
+        reason = MS_REFUSED_NO_SPACE;
+    } else if (message->tail_bytes > node->entry_bytes_max) {
+        reason = MS_REFUSED_TOO_LARGE;
+    } else if (proposals_add(&node->proposals, from, &propose, message->tail,
+                             message->tail_bytes) == MS_OK) {
+        return MS_OK;
+    }
+    proposals_refuse_one(from, propose.id, reason, &node->api);
+    publisher_count(&node->publisher, MS_METRIC_RAFT_PROPOSALS_REFUSED, 1);
+    return MS_OK;
+}
+
+static int handle_api(struct raftd_node *node, struct api_client_ref from,
+                      const struct ms_ipc_message *message)
+{
+    if (message->type == MS_IPC_PROPOSE) {
+        return handle_propose(node, from, message);
+    }
+    if (message->type == MS_IPC_READ_INDEX) {
+        struct ms_read_index request;
+
+        memcpy(&request, message->body, sizeof(request));
+        read_queue_add(&node->reads, from, &request);
+        publisher_count(&node->publisher, MS_METRIC_RAFT_READ_INDEX, 1);
+        return MS_OK;
+    }
+    return MS_EPROTO;
+}
+
+/* Handles what waits on a link to storaged, a burst of it. Tells whether there may be more. */
+static bool receive_storage(struct raftd_node *node, uint32_t doorbell)
+{
+    struct ms_link *link = link_of(node, doorbell);
+    struct ms_ipc_message message;
+
+    for (uint32_t i = 0; i < RECEIVE_BURST && ms_link_is_open(link); i++) {
+        int rc = ms_link_receive(link, &message);
+
+        if (rc == MS_EAGAIN) {
+            return false;
+        }
+        if (rc == MS_OK) {
+            rc = doorbell == DOORBELL_LOG ? handle_log(node, &message)
+                                          : handle_apply(node, &message);
+            ms_link_release(link);
+        }
+        if (rc != MS_OK) {
+            link_failed(node, doorbell, rc);
+            return false;
+        }
+    }
+    return ms_link_is_open(link);
+}
+
+/* The same for an apid, as long as its work may be taken. */
+static void receive_api(struct raftd_node *node, uint32_t instance)
+{
+    struct api_client *client = &node->api.slots[instance];
+    struct api_client_ref from = {.instance = instance, .generation = client->link.info.generation};
+    struct ms_ipc_message message;
+
+    client->dry = false;
+    for (uint32_t i = 0; i < RECEIVE_BURST && may_read(node, client); i++) {
+        int rc = ms_link_receive(&client->link, &message);
+
+        if (rc == MS_EAGAIN) {
+            client->dry = true;
+            return;
+        }
+        if (rc == MS_OK) {
+            rc = handle_api(node, from, &message);
+            ms_link_release(&client->link);
+        }
+        if (rc != MS_OK) {
+            link_failed(node, DOORBELL_API + instance, rc);
+            return;
+        }
+    }
+}
+
+bool raftd_node_receive(struct raftd_node *node)
+{
+    bool more = receive_storage(node, DOORBELL_LOG);
+
+    return receive_storage(node, DOORBELL_APPLY) || more;
+}
+
+void raftd_node_receive_work(struct raftd_node *node)
+{
+    for (uint32_t i = 0; i < MS_API_WORKERS_MAX; i++) {
+        receive_api(node, (node->next_slot + i) % MS_API_WORKERS_MAX);
+    }
+    node->next_slot = (node->next_slot + 1) % MS_API_WORKERS_MAX;
+}
+
+bool raftd_node_work_waits(const struct raftd_node *node)
+{
+    for (uint32_t i = 0; i < MS_API_WORKERS_MAX; i++) {
+        const struct api_client *client = &node->api.slots[i];
+
+        if (!client->dry && may_read(node, client)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- sending ---- */
+
+static void flush(struct raftd_node *node)
+{
+    for (uint32_t i = 0; i < DOORBELL_COUNT; i++) {
+        struct ms_link *link = link_of(node, i);
+
+        if (ms_link_is_open(link)) {
+            ms_link_flush(link);
+        }
+    }
+}
+
+void raftd_node_send(struct raftd_node *node)
+{
+    int rc = log_client_pump(&node->log);
+
+    if (rc != MS_OK) {
+        link_failed(node, DOORBELL_LOG, rc);
+    }
+    rc = apply_client_pump(&node->apply);
+    if (rc == MS_OK) {
+        rc = raftd_node_load(node);
+    }
+    if (rc != MS_OK) {
+        link_failed(node, DOORBELL_APPLY, rc);
+    }
+    /* A configuration that came up there goes to the log at once, not with the next wake-up. */
+    rc = log_client_pump(&node->log);
+    if (rc != MS_OK) {
+        link_failed(node, DOORBELL_LOG, rc);
+    }
+    for (uint32_t i = 0; i < MS_API_WORKERS_MAX; i++) {
+        rc = api_client_pump(&node->api.slots[i]);
+        if (rc != MS_OK) {
+            link_failed(node, DOORBELL_API + i, rc);
+        }
+    }
+    publisher_gauge(&node->publisher, MS_METRIC_RING_LOG, ms_link_backlog_bytes(&node->log.link));
+    publisher_gauge(&node->publisher, MS_METRIC_RING_APPLY,
+                    ms_link_backlog_bytes(&node->apply.link));
+    flush(node);
+}
+
+/* ---- sleeping ---- */
+
+void raftd_node_clear_doorbells(struct raftd_node *node)
+{
+    struct epoll_event events[DOORBELL_COUNT];
+    int count = epoll_wait(node->epoll_fd, events, DOORBELL_COUNT, 0);
+
+    /* EINTR leaves them ringing, and the caller comes again. */
+    for (int i = 0; i < count; i++) {
+        ms_link_clear_doorbell(link_of(node, events[i].data.u32));
+    }
+}
+
+bool raftd_node_prepare_sleep(struct raftd_node *node)
+{
+    bool quiet = true;
+
+    for (uint32_t i = 0; i < DOORBELL_COUNT; i++) {
+        struct ms_link *link = link_of(node, i);
+        bool listens = i < DOORBELL_API || node->api.slots[i - DOORBELL_API].dry;
+
+        if (ms_link_is_open(link) && listens && !ms_link_prepare_sleep(link)) {
+            quiet = false;
+        }
+    }
+    return quiet;
+}
+
+/* ---- coming and going ---- */
+
+/* Handles all that a neighbour had published before it died. */
+static void drain_link(struct raftd_node *node, uint32_t doorbell)
+{
+    if (doorbell < DOORBELL_API) {
+        while (receive_storage(node, doorbell)) {
+            /* bounded by the ring: nobody writes to it any more */
+        }
+        return;
+    }
+    /* An apid's clients are gone with it: what does not fit in now, nobody misses. */
+    receive_api(node, doorbell - DOORBELL_API);
+    if (node->phase == NODE_RUNNING && node->failure.status == MS_OK) {
+        raftd_node_submit(node);
+    }
+}
+
+static int doorbell_for(const struct ms_link_info *info, uint32_t *doorbell)
+{
+    if (info->kind == MS_LINK_RAFT_LOG) {
+        *doorbell = DOORBELL_LOG;
+    } else if (info->kind == MS_LINK_RAFT_APPLY) {
+        *doorbell = DOORBELL_APPLY;
+    } else if (info->kind == MS_LINK_API_RAFT && info->peer_instance < MS_API_WORKERS_MAX) {
+        *doorbell = DOORBELL_API + info->peer_instance;
+    } else {
+        return MS_EPROTO;
+    }
+    return MS_OK;
+}
+
+int raftd_node_take_link(struct raftd_node *node, const struct ms_link *link, struct ms_instant now,
+                         struct ms_err *err)
+{
+    struct ms_link taken = *link;
+    struct epoll_event event = {.events = EPOLLIN};
+    uint32_t doorbell = 0;
+    int rc = doorbell_for(&taken.info, &doorbell);
+
+    node->now = now;
+    if (rc != MS_OK) {
+        rc = ms_err_set(err, rc, 0, "link of kind %u, instance %u", taken.info.kind,
+                        taken.info.peer_instance);
+        goto out;
+    }
+    if (ms_link_is_open(link_of(node, doorbell))) {
+        drain_link(node, doorbell);
+        close_link(node, doorbell);
+    }
+    event.data.u32 = doorbell;
+    if (epoll_ctl(node->epoll_fd, EPOLL_CTL_ADD, taken.doorbell_fd, &event) != 0) {
+        rc = ms_err_set(err, MS_EIO, errno, "epoll_ctl for link %u", taken.info.kind);
+        goto out;
+    }
+    switch (doorbell) {
+    case DOORBELL_LOG:
+        log_client_take_link(&node->log, &taken);
+        break;
+    case DOORBELL_APPLY:
+        apply_client_take_link(&node->apply, &taken);
+        break;
+    default: /* see link_of */
+        rc = api_client_take_link(&node->api.slots[doorbell - DOORBELL_API], &taken);
+        if (rc != MS_OK) {
+            (void)epoll_ctl(node->epoll_fd, EPOLL_CTL_DEL, taken.doorbell_fd, NULL);
+            rc = ms_err_set(err, rc, 0, "link to apid %u", taken.info.peer_instance);
+            goto out;
+        }
+        break;
+    }
+    set_entry_bytes_max(node);
+    return raftd_node_outcome(node, err);
+
+out:
+    ms_link_fini(&taken);
+    return rc;
+}
+
+int raftd_node_peer_down(struct raftd_node *node, enum ms_role role, uint32_t instance,
+                         struct ms_instant now, struct ms_err *err)
+{
+    node->now = now;
+    for (uint32_t i = 0; i < DOORBELL_COUNT; i++) {
+        struct ms_link *link = link_of(node, i);
+
+        if (ms_link_is_open(link) && link->info.peer_role == (uint32_t)role &&
+            link->info.peer_instance == instance) {
+            drain_link(node, i);
+            close_link(node, i);
+        }
+    }
+    return raftd_node_outcome(node, err);
+}
