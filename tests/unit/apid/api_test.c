@@ -1,0 +1,354 @@
+/*
+ * api: writes and reads between clients and neighbours, and what becomes of them when a neighbour
+ * dies, is full, is slow, or says no.
+ */
+#include "apid/apid.h"
+
+#include "common/command.h"
+#include "tests/unit/apid/api_fixture.h"
+
+static void expect_start(const char *response, const char *start)
+{
+    cr_assert_eq(strncmp(response, start, strlen(start)), 0, "%s", response);
+}
+
+static void expect_part(const char *response, const char *part)
+{
+    cr_assert_not_null(strcasestr(response, part), "no %s in: %s", part, response);
+}
+
+static void start_put(int fd, const char *key, const char *value)
+{
+    char request[1024];
+
+    (void)snprintf(request, sizeof(request),
+                   "PUT %s HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n%s", key,
+                   strlen(value), value);
+    fixture_send(fd, request);
+}
+
+/* Takes the next proposal off the link and checks its key. */
+static struct ms_op_id expect_proposal(const char *key, struct ms_command *out)
+{
+    struct ms_ipc_message message = fixture_message(&fixture.raftd, MS_IPC_PROPOSE);
+    struct ms_propose propose;
+
+    memcpy(&propose, message.body, sizeof(propose));
+    cr_assert_eq(ms_command_decode(message.tail, message.tail_bytes, out), MS_OK);
+    cr_assert_eq(out->key_bytes, strlen(key), "%.*s", (int)out->key_bytes, (const char *)out->key);
+    cr_assert_arr_eq(out->key, key, strlen(key));
+    cr_assert_eq(out->id.seq, propose.id.seq);
+    cr_assert_eq(propose.id.origin, FIXTURE_ORIGIN);
+    cr_assert_gt(propose.deadline_ns, ms_clock_now().ns);
+    ms_link_release(&fixture.raftd);
+    return propose.id;
+}
+
+static void apply(struct ms_op_id id, enum ms_result_code code, uint64_t revision)
+{
+    struct ms_apply_result result = {.id = id, .revision = revision, .code = code};
+
+    cr_assert_eq(ms_link_send(&fixture.storaged, MS_IPC_APPLY_RESULT, &result), MS_OK);
+    ms_link_flush(&fixture.storaged);
+}
+
+static void refuse(struct ms_op_id id, enum ms_refusal reason)
+{
+    struct ms_propose_refused refused = {.id = id, .reason = reason};
+
+    cr_assert_eq(ms_link_send(&fixture.raftd, MS_IPC_PROPOSE_REFUSED, &refused), MS_OK);
+    ms_link_flush(&fixture.raftd);
+}
+
+Test(api, put_is_proposed_and_answered_when_applied)
+{
+    struct ms_command command;
+    struct ms_op_id id;
+    const char *response;
+    int fd;
+
+    fixture_start(1000);
+    fd = fixture_connect(fixture.port);
+    start_put(fd, "/a", "value");
+    id = expect_proposal("/a", &command);
+    cr_assert_eq(command.kind, MS_COMMAND_PUT);
+    cr_assert_eq(command.value_bytes, 5);
+    cr_assert_arr_eq(command.value, "value", 5);
+    cr_assert_eq(command.ack_seq, id.seq);
+    apply(id, MS_RESULT_OK, 42);
+    response = fixture_receive(fd, false);
+    expect_start(response, "HTTP/1.1 204 No Content\r\n");
+    expect_part(response, "etag: \"42\"\r\n");
+    cr_assert_null(strcasestr(response, "content-length"));
+    cr_assert_eq(fixture.apid.waiting_count, 0);
+    start_put(fd, "/b", "");
+    id = expect_proposal("/b", &command);
+    cr_assert_eq(command.ack_seq, 2, "the first is answered");
+    (void)close(fd);
+}
+
+Test(api, results_become_status_codes)
+{
+    struct ms_command command;
+    int fd;
+
+    fixture_start(1000);
+    fd = fixture_connect(fixture.port);
+    fixture_send(fd, "DELETE /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    apply(expect_proposal("/a", &command), MS_RESULT_OK, 3);
+    cr_assert_eq(command.kind, MS_COMMAND_DELETE);
+    expect_start(fixture_receive(fd, false), "HTTP/1.1 204");
+    fixture_send(fd, "DELETE /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    apply(expect_proposal("/a", &command), MS_RESULT_NOT_FOUND, 3);
+    expect_start(fixture_receive(fd, false), "HTTP/1.1 404");
+    fixture_send(fd, "DELETE /a HTTP/1.1\r\nHost: x\r\nIf-Match: \"9\"\r\n\r\n");
+    apply(expect_proposal("/a", &command), MS_RESULT_CONDITION_FAILED, 3);
+    cr_assert_eq(command.condition, MS_CONDITION_MOD_REVISION);
+    cr_assert_eq(command.revision, 9);
+    expect_start(fixture_receive(fd, false), "HTTP/1.1 412");
+    fixture_send(fd, "DELETE /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    apply(expect_proposal("/a", &command), MS_RESULT_FORGOTTEN, 3);
+    expect_start(fixture_receive(fd, false), "HTTP/1.1 500");
+    (void)close(fd);
+}
+
+Test(api, refusals_become_status_codes)
+{
+    static const struct {
+        enum ms_refusal reason;
+        const char *start;
+    } rows[] = {{MS_REFUSED_NO_LEADER, "HTTP/1.1 503"},
+                {MS_REFUSED_NO_SPACE, "HTTP/1.1 507"},
+                {MS_REFUSED_BUSY, "HTTP/1.1 503"},
+                {MS_REFUSED_TOO_LARGE, "HTTP/1.1 413"}};
+    struct ms_command command;
+    const char *response;
+    int fd;
+
+    fixture_start(1000);
+    fd = fixture_connect(fixture.port);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        start_put(fd, "/a", "v");
+        refuse(expect_proposal("/a", &command), rows[i].reason);
+        response = fixture_receive(fd, false);
+        expect_start(response, rows[i].start);
+        if (rows[i].reason == MS_REFUSED_NO_LEADER) {
+            expect_part(response, "retry-after: 1\r\n");
+        }
+    }
+    (void)close(fd);
+}
+
+Test(api, unanswered_is_proposed_again_with_the_same_id)
+{
+    struct ms_command command;
+    struct ms_op_id first;
+    struct ms_op_id again;
+    int fd;
+
+    fixture_start(2000);
+    fd = fixture_connect(fixture.port);
+    start_put(fd, "/a", "v");
+    first = expect_proposal("/a", &command);
+    fixture_link_raftd();
+    again = expect_proposal("/a", &command);
+    cr_assert_eq(again.seq, first.seq);
+    fixture_link_storaged();
+    again = expect_proposal("/a", &command);
+    cr_assert_eq(again.seq, first.seq);
+    cr_assert_eq(ms_metrics_get(fixture.apid.metrics, MS_METRIC_API_RESENT), 2);
+    apply(again, MS_RESULT_OK, 2);
+    expect_start(fixture_receive(fd, false), "HTTP/1.1 204");
+    apply(again, MS_RESULT_OK, 2); /* the answer to the other copy */
+    fixture_turn();
+    (void)close(fd);
+}
+
+Test(api, refusal_of_a_second_copy_is_no_refusal)
+{
+    struct ms_command command;
+    const char *response;
+    int fd;
+
+    fixture_start(2000);
+    fd = fixture_connect(fixture.port);
+    start_put(fd, "/a", "v");
+    (void)expect_proposal("/a", &command);
+    fixture_link_raftd();
+    refuse(expect_proposal("/a", &command), MS_REFUSED_NO_LEADER);
+    response = fixture_receive(fd, false);
+    expect_start(response, "HTTP/1.1 504");
+    expect_part(response, "unknown");
+    (void)close(fd);
+}
+
+Test(api, what_a_dead_neighbour_had_published_counts)
+{
+    const struct ms_control_peer_down down = {.role = MS_ROLE_STORAGED, .end = MS_END_KILLED};
+    struct ms_command command;
+    int fd;
+
+    fixture_start(2000);
+    fd = fixture_connect(fixture.port);
+    start_put(fd, "/a", "v");
+    apply(expect_proposal("/a", &command), MS_RESULT_OK, 2);
+    links_on_peer_down(&fixture.apid, &down);
+    cr_assert_not(ms_link_is_open(&fixture.apid.storaged.link));
+    expect_start(fixture_receive(fd, false), "HTTP/1.1 204");
+    (void)close(fd);
+}
+
+Test(api, requests_wait_while_raftd_is_away)
+{
+    const struct ms_control_peer_down down = {.role = MS_ROLE_RAFTD, .end = MS_END_KILLED};
+    struct ms_command command;
+    int fd;
+
+    fixture_start(2000);
+    links_on_peer_down(&fixture.apid, &down);
+    fd = fixture_connect(fixture.port);
+    start_put(fd, "/a", "v");
+    fixture_wait_for(1);
+    fixture_link_raftd();
+    apply(expect_proposal("/a", &command), MS_RESULT_OK, 2);
+    expect_start(fixture_receive(fd, false), "HTTP/1.1 204");
+    cr_assert_eq(ms_metrics_get(fixture.apid.metrics, MS_METRIC_API_RESENT), 0);
+    (void)close(fd);
+}
+
+Test(api, deadline_says_that_the_outcome_is_unknown)
+{
+    struct ms_command command;
+    struct ms_op_id id;
+    const char *response;
+    int fd;
+
+    fixture_start(50);
+    fd = fixture_connect(fixture.port);
+    start_put(fd, "/a", "v");
+    id = expect_proposal("/a", &command);
+    response = fixture_receive(fd, false);
+    expect_start(response, "HTTP/1.1 504 Gateway Timeout\r\n");
+    expect_part(response, "the outcome is unknown");
+    apply(id, MS_RESULT_OK, 2); /* too late: nobody waits */
+    fixture_turn();
+    start_put(fd, "/b", "v");
+    (void)expect_proposal("/b", &command);
+    cr_assert_eq(command.ack_seq, 2, "given up is acknowledged");
+    (void)close(fd);
+}
+
+Test(api, full_ring_keeps_everything_in_order)
+{
+    enum {
+        CLIENTS = 60
+    };
+    struct ms_command command;
+    char value[513];
+    char key[16];
+    int fds[CLIENTS];
+
+    fixture_start(4000);
+    memset(value, 'v', 512);
+    value[512] = '\0';
+    for (int i = 0; i < CLIENTS; i++) {
+        fds[i] = fixture_connect(fixture.port);
+        (void)snprintf(key, sizeof(key), "/k%d", i);
+        start_put(fds[i], key, value);
+        fixture_wait_for((size_t)i + 1);
+    }
+    cr_assert_not_null(inflight_next_unsent(&fixture.apid.writes), "the ring holds them all");
+    for (int i = 0; i < CLIENTS; i++) {
+        struct ms_op_id id;
+
+        (void)snprintf(key, sizeof(key), "/k%d", i);
+        id = expect_proposal(key, &command);
+        cr_assert_eq(id.seq, (uint64_t)i + 1);
+        apply(id, MS_RESULT_OK, id.seq + 1);
+        expect_start(fixture_receive(fds[i], false), "HTTP/1.1 204");
+    }
+    for (int i = 0; i < CLIENTS; i++) {
+        (void)close(fds[i]);
+    }
+}
+
+Test(api, proposals_larger_than_the_link_takes_are_too_large)
+{
+    static char value[FIXTURE_BODY_MAX + 1];
+    char *request = malloc(3 * MS_KEY_BYTES_MAX + sizeof(value) + 256);
+    int at;
+    int fd;
+
+    fixture_start(1000);
+    at = sprintf(request, "PUT /");
+    memset(request + at, 'k', MS_KEY_BYTES_MAX - 2);
+    at += MS_KEY_BYTES_MAX - 2;
+    memset(value, 'v', FIXTURE_BODY_MAX);
+    (void)sprintf(request + at, " HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s",
+                  FIXTURE_BODY_MAX, value);
+    fd = fixture_connect(fixture.port);
+    expect_start(fixture_ask(fd, request), "HTTP/1.1 413");
+    cr_assert_eq(fixture.apid.waiting_count, 0);
+    free(request);
+    (void)close(fd);
+}
+
+Test(api, full_memory_refuses_puts_and_takes_deletes)
+{
+    struct ms_store_space space = {.memory_full = 1};
+    struct ms_command command;
+    int fd;
+
+    fixture_start(1000);
+    cr_assert_eq(ms_link_send(&fixture.storaged, MS_IPC_STORE_SPACE, &space), MS_OK);
+    ms_link_flush(&fixture.storaged);
+    fixture_turn();
+    fd = fixture_connect(fixture.port);
+    start_put(fd, "/a", "v");
+    expect_start(fixture_receive(fd, false), "HTTP/1.1 507 Insufficient Storage\r\n");
+    fixture_send(fd, "DELETE /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    apply(expect_proposal("/a", &command), MS_RESULT_OK, 3);
+    expect_start(fixture_receive(fd, false), "HTTP/1.1 204");
+    (void)close(fd);
+}
+
+Test(api, reads_without_a_store_wait_until_their_deadline)
+{
+    const char *response;
+    int fd;
+
+    fixture_start(50);
+    fd = fixture_connect(fixture.port);
+    response = fixture_ask(fd, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    expect_start(response, "HTTP/1.1 504");
+    expect_part(response, "nothing was read");
+    cr_assert_eq(fixture.apid.waiting_count, 0);
+    (void)close(fd);
+}
+
+/* HTTP/2 frames, RFC 9113 4.1 and RFC 7541: PUT /a on stream 1, then its cancellation. */
+Test(api, client_that_resets_its_stream_is_forgotten)
+{
+    static const uint8_t preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    static const uint8_t settings[] = {0, 0, 0, 4, 0, 0, 0, 0, 0};
+    static const uint8_t headers[] = {0, 0, 10,  1,   5,   0,    0, 0, 1, /* the head */
+                                      2, 3, 'P', 'U', 'T', 0x86, 4, 2, '/', 'a'};
+    static const uint8_t reset[] = {0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8};
+    struct ms_command command;
+    struct ms_op_id id;
+    int fd;
+
+    fixture_start(2000);
+    fd = fixture_connect(fixture.port);
+    cr_assert_eq(send(fd, preface, sizeof(preface) - 1, 0), (ssize_t)sizeof(preface) - 1);
+    cr_assert_eq(send(fd, settings, sizeof(settings), 0), (ssize_t)sizeof(settings));
+    cr_assert_eq(send(fd, headers, sizeof(headers), 0), (ssize_t)sizeof(headers));
+    id = expect_proposal("/a", &command);
+    cr_assert_eq(http_open_exchanges(fixture.apid.http), 1);
+    cr_assert_eq(send(fd, reset, sizeof(reset), 0), (ssize_t)sizeof(reset));
+    fixture_wait_for(0);
+    cr_assert_eq(http_open_exchanges(fixture.apid.http), 0);
+    apply(id, MS_RESULT_OK, 2);
+    fixture_turn();
+    (void)close(fd);
+}
