@@ -1,0 +1,352 @@
+/*
+ * datadir: see datadir.h.
+ */
+#include "supervisor/datadir.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LOCK_NAME          "lock"
+#define IDENTITY_NAME      "identity"
+#define IDENTITY_TEMP      "identity.new"
+#define IDENTITY_FORMAT    1
+#define IDENTITY_BYTES_MAX 512
+#define DIR_MODE           0700
+#define FILE_MODE          0600
+
+struct identity {
+    uint64_t format;
+    uint64_t id;
+    char storage[16];
+    char raft_log[16];
+};
+
+static int sync_dir(const char *path, struct ms_err *err)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = MS_OK;
+
+    if (fd < 0 || fsync(fd) != 0) {
+        rc = ms_err_set(err, MS_EIO, errno, "sync directory %s", path);
+    }
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return rc;
+}
+
+/*
+ * Makes one directory and its name durable: a log that survives a power cut is of little use in a
+ * directory that does not.
+ */
+static int make_one(char *path, struct ms_err *err)
+{
+    char *slash;
+    int rc;
+
+    if (mkdir(path, DIR_MODE) != 0) {
+        return errno == EEXIST ? MS_OK : ms_err_set(err, MS_EIO, errno, "create data dir %s", path);
+    }
+    slash = strrchr(path, '/');
+    assert(slash != NULL); /* node_dir is absolute */
+    if (slash == path) {
+        return sync_dir("/", err);
+    }
+    *slash = '\0';
+    rc = sync_dir(path, err);
+    *slash = '/';
+    return rc;
+}
+
+static int make_with_parents(const char *node_dir, struct ms_err *err)
+{
+    char path[MS_CONFIG_PATH_BYTES];
+    int rc;
+
+    assert(node_dir[0] == '/' && strlen(node_dir) < sizeof(path));
+    (void)snprintf(path, sizeof(path), "%s", node_dir);
+    for (char *p = path + 1; *p != '\0'; p++) {
+        if (*p != '/') {
+            continue;
+        }
+        *p = '\0';
+        rc = make_one(path, err);
+        *p = '/';
+        if (rc != MS_OK) {
+            return rc;
+        }
+    }
+    return make_one(path, err);
+}
+
+static int take_lock(int dir_fd, const char *node_dir, int *out_fd, struct ms_err *err)
+{
+    char holder[32] = "";
+    char text[32];
+    int rc = MS_OK;
+    ssize_t len;
+    int fd;
+
+    fd = openat(dir_fd, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
+    if (fd < 0) {
+        return ms_err_set(err, MS_EIO, errno, "data dir %s: open %s", node_dir, LOCK_NAME);
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK) {
+            rc = ms_err_set(err, MS_EIO, errno, "data dir %s: lock", node_dir);
+            goto out;
+        }
+        len = pread(fd, holder, sizeof(holder) - 1, 0);
+        holder[len > 0 ? len : 0] = '\0';
+        holder[strspn(holder, "0123456789")] = '\0';
+        rc = ms_err_set(err, MS_EBUSY, 0, "data dir %s is locked by pid %s", node_dir,
+                        holder[0] != '\0' ? holder : "(unknown)");
+        goto out;
+    }
+    /* For the message above only: the lock itself is the kernel's. */
+    len = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+    if (ftruncate(fd, 0) != 0 || pwrite(fd, text, (size_t)len, 0) != len) {
+        rc = ms_err_set(err, MS_EIO, errno, "data dir %s: write %s", node_dir, LOCK_NAME);
+        goto out;
+    }
+    *out_fd = fd;
+    fd = -1;
+
+out:
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return rc;
+}
+
+static const char *storage_name(uint32_t storage)
+{
+    return storage == MS_STORAGE_ROCKSDB ? "rocksdb" : "memory";
+}
+
+static const char *raft_log_name(uint32_t raft_log)
+{
+    return raft_log == MS_RAFT_LOG_ROCKSDB ? "rocksdb" : "wal";
+}
+
+static int write_identity(int dir_fd, const struct ms_config *config, struct ms_err *err)
+{
+    char text[IDENTITY_BYTES_MAX];
+    int rc = MS_OK;
+    int len;
+    int fd;
+
+    len = snprintf(text, sizeof(text),
+                   "format = %d\nid = %" PRIu64 "\nstorage = %s\nraft-log = %s\n", IDENTITY_FORMAT,
+                   config->id, storage_name(config->storage), raft_log_name(config->raft_log));
+    fd = openat(dir_fd, IDENTITY_TEMP, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
+                FILE_MODE);
+    if (fd < 0) {
+        return ms_err_set(err, MS_EIO, errno, "create %s/%s", config->node_dir, IDENTITY_TEMP);
+    }
+    if (write(fd, text, (size_t)len) != len || fsync(fd) != 0) {
+        rc = ms_err_set(err, MS_EIO, errno, "write %s/%s", config->node_dir, IDENTITY_TEMP);
+        goto out;
+    }
+    if (renameat(dir_fd, IDENTITY_TEMP, dir_fd, IDENTITY_NAME) != 0 || fsync(dir_fd) != 0) {
+        rc = ms_err_set(err, MS_EIO, errno, "rename %s/%s", config->node_dir, IDENTITY_TEMP);
+    }
+
+out:
+    (void)close(fd);
+    return rc;
+}
+
+/* The whole file as a string. MS_ENOENT if there is none. */
+static int read_identity(int dir_fd, const char *node_dir, char text[static IDENTITY_BYTES_MAX],
+                         struct ms_err *err)
+{
+    ssize_t len;
+    int fd;
+
+    fd = openat(dir_fd, IDENTITY_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) {
+        return ms_err_set(err, errno == ENOENT ? MS_ENOENT : MS_EIO, errno, "open %s/%s", node_dir,
+                          IDENTITY_NAME);
+    }
+    len = read(fd, text, IDENTITY_BYTES_MAX);
+    if (len < 0) {
+        int saved = errno;
+
+        (void)close(fd);
+        return ms_err_set(err, MS_EIO, saved, "read %s/%s", node_dir, IDENTITY_NAME);
+    }
+    (void)close(fd);
+    if (len == IDENTITY_BYTES_MAX || memchr(text, '\0', (size_t)len) != NULL) {
+        return ms_err_set(err, MS_ECORRUPT, 0, "%s/%s is not an identity file", node_dir,
+                          IDENTITY_NAME);
+    }
+    text[len] = '\0';
+    return MS_OK;
+}
+
+static bool parse_number(const char *text, uint64_t *out)
+{
+    size_t len = strlen(text);
+
+    if (len == 0 || strspn(text, "0123456789") != len) {
+        return false;
+    }
+    errno = 0;
+    *out = strtoull(text, NULL, 10);
+    return errno == 0;
+}
+
+static bool parse_word(const char *text, char *out, size_t out_bytes)
+{
+    size_t len = strlen(text);
+
+    if (len == 0 || len >= out_bytes) {
+        return false;
+    }
+    memcpy(out, text, len + 1);
+    return true;
+}
+
+/* One "name = value" line into *out; false if it is not understood. */
+static bool parse_line(char *line, struct identity *out)
+{
+    char *separator = strstr(line, " = ");
+    const char *value;
+
+    if (separator == NULL) {
+        return false;
+    }
+    *separator = '\0';
+    value = separator + strlen(" = ");
+    if (strcmp(line, "format") == 0) {
+        return parse_number(value, &out->format);
+    }
+    if (strcmp(line, "id") == 0) {
+        return parse_number(value, &out->id);
+    }
+    if (strcmp(line, "storage") == 0) {
+        return parse_word(value, out->storage, sizeof(out->storage));
+    }
+    if (strcmp(line, "raft-log") == 0) {
+        return parse_word(value, out->raft_log, sizeof(out->raft_log));
+    }
+    return false;
+}
+
+static int parse_identity(char *text, const char *node_dir, struct identity *out,
+                          struct ms_err *err)
+{
+    unsigned number = 0;
+    char *rest = text;
+    char *line;
+
+    memset(out, 0, sizeof(*out));
+    while ((line = strsep(&rest, "\n")) != NULL) {
+        number++;
+        if (line[0] != '\0' && !parse_line(line, out)) {
+            return ms_err_set(err, MS_ECORRUPT, 0, "%s/%s line %u is not understood", node_dir,
+                              IDENTITY_NAME, number);
+        }
+    }
+    if (out->format != IDENTITY_FORMAT) {
+        return ms_err_set(err, MS_ECORRUPT, 0,
+                          "%s/%s has format %" PRIu64 ", this program knows %d", node_dir,
+                          IDENTITY_NAME, out->format, IDENTITY_FORMAT);
+    }
+    if (out->id == 0 || out->storage[0] == '\0' || out->raft_log[0] == '\0') {
+        return ms_err_set(err, MS_ECORRUPT, 0, "%s/%s is incomplete", node_dir, IDENTITY_NAME);
+    }
+    return MS_OK;
+}
+
+static int compare_identity(const struct identity *found, const struct ms_config *config,
+                            struct ms_err *err)
+{
+    if (found->id != config->id) {
+        return ms_err_set(err, MS_EINVAL, 0,
+                          "data dir %s belongs to --id %" PRIu64 ", not to --id %" PRIu64,
+                          config->node_dir, found->id, config->id);
+    }
+    if (strcmp(found->storage, storage_name(config->storage)) != 0) {
+        return ms_err_set(err, MS_EINVAL, 0, "data dir %s was made with --storage %s, not %s",
+                          config->node_dir, found->storage, storage_name(config->storage));
+    }
+    if (strcmp(found->raft_log, raft_log_name(config->raft_log)) != 0) {
+        return ms_err_set(err, MS_EINVAL, 0, "data dir %s was made with --raft-log %s, not %s",
+                          config->node_dir, found->raft_log, raft_log_name(config->raft_log));
+    }
+    return MS_OK;
+}
+
+static int check_identity(int dir_fd, const struct ms_config *config, struct ms_err *err)
+{
+    char text[IDENTITY_BYTES_MAX];
+    struct identity found;
+    int rc;
+
+    rc = read_identity(dir_fd, config->node_dir, text, err);
+    if (rc == MS_ENOENT) {
+        return write_identity(dir_fd, config, err);
+    }
+    if (rc != MS_OK) {
+        return rc;
+    }
+    rc = parse_identity(text, config->node_dir, &found, err);
+    if (rc != MS_OK) {
+        return rc;
+    }
+    return compare_identity(&found, config, err);
+}
+
+int datadir_open(const struct ms_config *config, struct datadir *out, struct ms_err *err)
+{
+    struct datadir opened = {.dir_fd = -1, .lock_fd = -1};
+    int rc;
+
+    rc = make_with_parents(config->node_dir, err);
+    if (rc != MS_OK) {
+        goto out;
+    }
+    opened.dir_fd = open(config->node_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (opened.dir_fd < 0) {
+        rc = ms_err_set(err, MS_EIO, errno, "open data dir %s", config->node_dir);
+        goto out;
+    }
+    rc = take_lock(opened.dir_fd, config->node_dir, &opened.lock_fd, err);
+    if (rc != MS_OK) {
+        goto out;
+    }
+    rc = check_identity(opened.dir_fd, config, err);
+    if (rc != MS_OK) {
+        goto out;
+    }
+    *out = opened;
+    return MS_OK;
+
+out:
+    datadir_close(&opened);
+    return rc;
+}
+
+void datadir_close(struct datadir *datadir)
+{
+    if (datadir->lock_fd >= 0) {
+        (void)close(datadir->lock_fd);
+    }
+    if (datadir->dir_fd >= 0) {
+        (void)close(datadir->dir_fd);
+    }
+    datadir->lock_fd = -1;
+    datadir->dir_fd = -1;
+}
