@@ -42,6 +42,7 @@ struct apid {
     struct ms_metrics *metrics;
     struct ms_status_page *status_page;
     struct http_server *http;
+    struct http_watch *control;
     uint64_t origin; /* of our operation ids */
 
     /* As of the start; a reload does not change them. */

@@ -26,6 +26,13 @@
 #define LINGER_MS            2000
 #define LINGERING_MAX        256
 
+/*
+ * Bodies that are too large by no more than this are read to their end, and refused in all
+ * protocols alike. Past it h2o has the word: 413 and the end of the connection in HTTP/1,
+ * REFUSED_STREAM in HTTP/2.
+ */
+#define BODY_SLACK_BYTES ((size_t)4 << 20)
+
 struct http_watch {
     h2o_socket_t *socket;
     void (*on_readable)(void *ctx);
@@ -295,9 +302,7 @@ static void configure(struct http_server *server)
 
     h2o_config_init(config);
     config->server_name = h2o_iovec_init(H2O_STRLIT("metastore"));
-    /* h2o refuses chunked bodies at its limit, others behind it: request_translate tells exactly.
-     */
-    config->max_request_entity_size = server->options.body_max + 1;
+    config->max_request_entity_size = server->options.body_max + BODY_SLACK_BYTES;
     config->handshake_timeout = HANDSHAKE_TIMEOUT_MS;
     config->http1.req_timeout = REQUEST_TIMEOUT_MS;
     config->http2.idle_timeout = HTTP2_IDLE_MS;

@@ -132,7 +132,9 @@ static int start(struct apid *apid, struct ms_err *err)
         return rc;
     }
     ms_worker_set_handlers(apid->worker, &handlers, apid);
-    if (http_watch_create(apid->http, ms_worker_fd(apid->worker), on_control, apid, err) == NULL) {
+    apid->control =
+        http_watch_create(apid->http, ms_worker_fd(apid->worker), on_control, apid, err);
+    if (apid->control == NULL) {
         return MS_EIO;
     }
     /* Links and listeners that came before GO are delivered here. */
@@ -175,6 +177,7 @@ static void turn(struct apid *apid)
     links_flush(apid);
     ms_metrics_set(apid->metrics, MS_METRIC_API_CONNECTIONS, http_connections(apid->http));
     ms_metrics_set(apid->metrics, MS_METRIC_API_INFLIGHT, apid->waiting_count);
+    ms_metrics_set(apid->metrics, MS_METRIC_RING_PROPOSE, ms_link_backlog_bytes(&apid->raftd.link));
     if (apid->draining) {
         go_on_draining(apid);
     }
@@ -200,6 +203,8 @@ int apid_main(void)
     while (!apid->stopping) {
         turn(apid);
     }
+    /* The rest, h2o's connections above all, ends with the process. */
+    http_watch_destroy(apid->control);
     view_close(&apid->view);
     ms_worker_destroy(apid->worker);
     return MS_EXIT_OK;

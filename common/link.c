@@ -377,25 +377,36 @@ uint64_t ms_link_backlog_bytes(const struct ms_link *link)
     return ms_link_is_open(link) ? ms_ring_used_bytes(&link->out) : 0;
 }
 
-void ms_link_flush(struct ms_link *link)
+static void ring_doorbell(const struct ms_link *link)
 {
     const uint64_t one = 1;
+    ssize_t written = write(link->peer_fd, &one, sizeof(one));
+
+    /* It refuses only when its count is at the end, and then it is readable anyway. */
+    assert(written == (ssize_t)sizeof(one) || errno == EAGAIN);
+    (void)written;
+}
+
+void ms_link_flush(struct ms_link *link)
+{
     bool sleeps;
     bool waits;
-    ssize_t written;
 
     if (!ms_link_is_open(link)) {
         return;
     }
     sleeps = ms_ring_consumer_sleeps(&link->out);
     waits = ms_ring_producer_waits(&link->in);
-    if (!sleeps && !waits) {
-        return;
+    if (sleeps || waits) {
+        ring_doorbell(link);
     }
-    written = write(link->peer_fd, &one, sizeof(one));
-    /* It refuses only when its count is at the end, and then it is readable anyway. */
-    assert(written == (ssize_t)sizeof(one) || errno == EAGAIN);
-    (void)written;
+}
+
+void ms_link_flush_quietly(struct ms_link *link)
+{
+    if (ms_link_is_open(link) && ms_ring_producer_waits(&link->in)) {
+        ring_doorbell(link);
+    }
 }
 
 bool ms_link_prepare_sleep(struct ms_link *link)

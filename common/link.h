@@ -110,6 +110,12 @@ uint64_t ms_link_backlog_bytes(const struct ms_link *link);
 /* Rings the far end's doorbell if it sleeps or waits for room. Once per batch, before sleeping. */
 void ms_link_flush(struct ms_link *link);
 
+/*
+ * As ms_link_flush, but lets the far end sleep if all there is for it are messages that can wait
+ * until something else wakes it: rings only if it waits for room.
+ */
+void ms_link_flush_quietly(struct ms_link *link);
+
 /* Before sleeping on doorbell_fd. False: something has come in meanwhile, go on receiving. */
 bool ms_link_prepare_sleep(struct ms_link *link);
 

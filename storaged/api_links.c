@@ -237,6 +237,16 @@ void api_links_flush(struct api_links *links)
     }
 }
 
+uint64_t api_links_backlog_bytes(const struct api_links *links)
+{
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < MS_API_WORKERS_MAX; i++) {
+        bytes += ms_link_backlog_bytes(&links->slots[i].link);
+    }
+    return bytes;
+}
+
 bool api_links_prepare_sleep(struct api_links *links)
 {
     bool sleep = true;

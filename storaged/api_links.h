@@ -71,6 +71,9 @@ bool api_links_run(struct api_links *links, raft_index applied);
 
 void api_links_flush(struct api_links *links);
 
+/* Bytes that all apids together have not taken yet. */
+uint64_t api_links_backlog_bytes(const struct api_links *links);
+
 /* False: something has come in meanwhile. */
 bool api_links_prepare_sleep(struct api_links *links);
 

@@ -43,14 +43,16 @@ struct applier {
     size_t result_next;
     bool done_due;
     bool compacted_due;
+    bool loud;              /* raftd waits for something that was sent since the last flush */
+    uint32_t quiet_entries; /* applied since then ... */
+    size_t quiet_bytes;     /* ... and how long they were */
     struct ms_log_compacted compacted;
 
     uint8_t *read_data; /* the tail of an answer to LOG_READ */
     size_t read_room;
 };
 
-int applier_create(const struct applier_options *options, struct applier **out,
-                   struct ms_err *err)
+int applier_create(const struct applier_options *options, struct applier **out, struct ms_err *err)
 {
     struct applier *applier = calloc(1, sizeof(*applier));
 
@@ -145,6 +147,7 @@ bool applier_suggest(struct applier *applier, const uint8_t *command, size_t len
         return false;
     }
     memcpy(tail, command, len_bytes);
+    applier->loud = true;
     ms_link_commit(&applier->link);
     return true;
 }
@@ -154,6 +157,7 @@ bool applier_suggest(struct applier *applier, const uint8_t *command, size_t len
 /* Sends one message to raftd unless it is dead. */
 static int tell(struct applier *applier, enum ms_ipc_type type, const void *body)
 {
+    applier->loud = applier->loud || type != MS_IPC_APPLY_DONE;
     return applier->draining ? MS_OK : ms_link_send(&applier->link, type, body);
 }
 
@@ -237,6 +241,8 @@ static int apply_batch(struct applier *applier, struct ms_err *err)
         return rc;
     }
     applier->bytes += applier->data_bytes;
+    applier->quiet_entries += (uint32_t)applier->batch_count;
+    applier->quiet_bytes += applier->data_bytes;
     applier->batch_count = 0;
     applier->data_bytes = 0;
     applier->result_next = 0;
@@ -335,8 +341,7 @@ static bool read_visit(void *ctx, const struct log_entry *entry)
 }
 
 /* Answers LOG_READ. MS_EAGAIN: no room in the ring. */
-static int answer_read(struct applier *applier, const struct ms_log_read *read,
-                       struct ms_err *err)
+static int answer_read(struct applier *applier, const struct ms_log_read *read, struct ms_err *err)
 {
     struct log_store_range range = {
         .low = read->low,
@@ -358,8 +363,7 @@ static int answer_read(struct applier *applier, const struct ms_log_read *read,
             return ms_err_set(err, MS_ENOMEM, 0, "memory to read the log");
         }
     }
-    answer.status =
-        log_store_entries(applier->options.store, &range, read_visit, &walk, err);
+    answer.status = log_store_entries(applier->options.store, &range, read_visit, &walk, err);
     if (answer.status != MS_OK && answer.status != MS_ECOMPACTED &&
         answer.status != MS_EUNAVAILABLE) {
         return answer.status;
@@ -370,6 +374,7 @@ static int answer_read(struct applier *applier, const struct ms_log_read *read,
     if (rc == MS_OK) {
         memcpy(body, &answer, sizeof(answer));
         memcpy(tail, applier->read_data, answer.count > 0 ? walk.used : 0);
+        applier->loud = true;
         ms_link_commit(&applier->link);
     }
     return rc;
@@ -409,7 +414,8 @@ static int handle_message(struct applier *applier, struct ms_err *err)
     if (message->type == MS_IPC_LOG_READ) {
         return answer_read(applier, body, err);
     }
-    /* The catalogue lets nothing else in but APPLY_CONF. */
+    /* The catalogue lets nothing else in but APPLY_CONF. The next change waits for this one. */
+    applier->loud = true;
     return apply_conf(applier->options.apply, ((const struct ms_apply_conf *)body)->index,
                       message->tail, message->tail_bytes, err);
 }
@@ -521,9 +527,22 @@ enum applier_status applier_run(struct applier *applier, struct ms_err *err)
     return status;
 }
 
+/*
+ * Nobody waits for a plain APPLY_DONE: it only lets raftd forget entries, and raftd looks at the
+ * ring whenever it is awake, at the latest with its next tick. Waking it for each would cost a
+ * wake-up per write, taken from the answer that is on its way to apid at that very moment.
+ */
 void applier_flush(struct applier *applier)
 {
+    if (!applier->loud && applier->quiet_entries < APPLIER_QUIET_ENTRIES &&
+        applier->quiet_bytes < APPLIER_QUIET_BYTES) {
+        ms_link_flush_quietly(&applier->link);
+        return;
+    }
     ms_link_flush(&applier->link);
+    applier->loud = false;
+    applier->quiet_entries = 0;
+    applier->quiet_bytes = 0;
 }
 
 bool applier_prepare_sleep(struct applier *applier)

@@ -24,14 +24,18 @@
 #define APPLIER_BATCH_ENTRIES 1024u
 #define APPLIER_BATCH_BYTES   (1u << 20)
 
+/* Applied and not yet told to a sleeping raftd, at most. */
+#define APPLIER_QUIET_ENTRIES 256u
+#define APPLIER_QUIET_BYTES   (1u << 18)
+
 /* Answers to one LOG_READ are cut to this. */
 #define APPLIER_READ_BYTES (1u << 20)
 
 struct applier_options {
-    int epoll_fd;             /* borrowed, like all below */
+    int epoll_fd; /* borrowed, like all below */
     struct engine *engine;
     struct apply *apply;
-    struct log_store *store;  /* reading side */
+    struct log_store *store; /* reading side */
     struct api_links *api;
     struct ms_metrics *metrics; /* may be NULL */
 };
@@ -47,8 +51,7 @@ enum applier_status {
     APPLIER_LOG_FAILED,
 };
 
-int applier_create(const struct applier_options *options, struct applier **out,
-                   struct ms_err *err);
+int applier_create(const struct applier_options *options, struct applier **out, struct ms_err *err);
 void applier_destroy(struct applier *applier);
 
 /* Takes over a new link, also on failure. The old one must be closed. MS_EIO. */
@@ -76,6 +79,10 @@ void applier_tell_compacted(struct applier *applier, const struct ms_log_compact
 /* Suggests a command to raftd; false if that is not possible now. */
 bool applier_suggest(struct applier *applier, const uint8_t *command, size_t len_bytes);
 
+/*
+ * Wakes raftd if it should know of what was sent. Acknowledgements of a few applied entries are
+ * left for it to find when something else wakes it.
+ */
 void applier_flush(struct applier *applier);
 bool applier_prepare_sleep(struct applier *applier);
 

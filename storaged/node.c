@@ -115,6 +115,7 @@ static void show(struct store_node *node)
     ms_metrics_set(metrics, MS_METRIC_STORE_KEYS, meta->keys);
     ms_metrics_set(metrics, MS_METRIC_STORE_BYTES, stats.used_bytes);
     ms_metrics_set(metrics, MS_METRIC_STORE_LIMIT_BYTES, stats.limit_bytes);
+    ms_metrics_set(metrics, MS_METRIC_RING_RESULT, api_links_backlog_bytes(&node->api));
 }
 
 static void show_log(struct store_node *node)
@@ -420,8 +421,8 @@ static int compact(struct store_node *node, bool *more, struct ms_err *err)
 
 static void flush(struct store_node *node)
 {
+    api_links_flush(&node->api); /* first: a client waits behind it */
     applier_flush(node->applier);
-    api_links_flush(&node->api);
 }
 
 /* Takes what the set has to tell. *more: it may have more. */

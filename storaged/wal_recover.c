@@ -531,7 +531,8 @@ static int recover_continue(struct wal_recovery *recovery, struct ms_err *err)
     const struct wal_found *file = &recovery->files[recovery->used];
     int rc = wal_segment_open_write(&wal->disk, file->header.sequence, &wal->write_fd, err);
 
-    if (rc == MS_OK && file->file_bytes < file->header.size_bytes) {
+    /* What is left of a torn batch goes, lest it be found behind a shorter one the next time. */
+    if (rc == MS_OK && (recovery->cut || file->file_bytes < file->header.size_bytes)) {
         rc = wal_segment_refill(&wal->disk, wal->write_fd, &file->header, recovery->end, err);
     }
     /* Without direct writes the last batch may have been written but not synced by a process that

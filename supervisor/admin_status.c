@@ -35,12 +35,12 @@ static size_t member_count(const struct ms_raft_status *status)
                                                         : MS_STATUS_MEMBERS_MAX;
 }
 
-/* Length of a URL that a corrupt writer may have left without an end. */
+/* Length of a URL up to the first byte that no URL has: a corrupt writer may have left anything. */
 static int url_bytes(const struct ms_status_member *member)
 {
     int len = 0;
 
-    while (len < MS_PEER_URL_BYTES && member->peer_url[len] != '\0') {
+    while (len < MS_PEER_URL_BYTES && member->peer_url[len] > ' ' && member->peer_url[len] <= '~') {
         len++;
     }
     return len;

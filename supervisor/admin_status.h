@@ -35,8 +35,8 @@ struct admin_snapshot {
 };
 
 /*
- * Each writes its answer without the closing empty line; JSON is one line. MS_ENOMEM (or MS_EINVAL
- * for a URL that JSON cannot hold): nothing was written.
+ * Each writes its answer without the closing empty line; JSON is one line. MS_ENOMEM: nothing was
+ * written.
  */
 int admin_status_render(const struct admin_snapshot *snapshot, bool json, FILE *out);
 int admin_status_render_workers(const struct admin_snapshot *snapshot, bool json, FILE *out);

@@ -37,6 +37,7 @@ struct http_client *http_client_create(const char *base)
     (void)curl_easy_setopt(client->curl, CURLOPT_NOSIGNAL, 1L);
     (void)curl_easy_setopt(client->curl, CURLOPT_PATH_AS_IS, 1L);
     (void)curl_easy_setopt(client->curl, CURLOPT_PROXY, "");
+    (void)curl_easy_setopt(client->curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     return client;
 }
 
@@ -104,10 +105,10 @@ static size_t on_header(char *data, size_t size, size_t count, void *ctx)
 /* What one request set and the next must not inherit. */
 static void reset_request(CURL *curl)
 {
-    (void)curl_easy_setopt(curl, CURLOPT_HTTPGET, 1L);
+    (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDS, NULL); /* makes it a POST: before HTTPGET */
     (void)curl_easy_setopt(curl, CURLOPT_NOBODY, 0L);
+    (void)curl_easy_setopt(curl, CURLOPT_HTTPGET, 1L);
     (void)curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, NULL);
-    (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDS, NULL);
 }
 
 int http_send(struct http_client *client, const struct http_request *request,
@@ -116,7 +117,7 @@ int http_send(struct http_client *client, const struct http_request *request,
     CURL *curl = client->curl;
     const char *method = request->method != NULL ? request->method : "GET";
     struct curl_slist *headers = NULL;
-    char url[16384];
+    char url[32768];
     char error[CURL_ERROR_SIZE] = "";
     long status = 0;
     long version = 0;

@@ -40,7 +40,8 @@ static inline void fixture_fini(void)
     node_fini(&node);
 }
 
-#define SYSTEM_SUITE(name) TestSuite(name, .init = fixture_init, .fini = fixture_fini)
+#define SYSTEM_SUITE(name) \
+    TestSuite(name, .init = fixture_init, .fini = fixture_fini, .timeout = 120)
 
 /* The answer has this status; otherwise says what it was. */
 #define ASSERT_STATUS(expression, wanted)                                                          \

@@ -99,7 +99,6 @@ Test(rest, keys_are_any_bytes)
         ASSERT_STATUS(http_get(client, paths[i], &answer), 200);
         cr_assert_str_eq(answer.body, value, "%s", paths[i]);
     }
-    ASSERT_STATUS(http_get(client, "/a b", &answer), 400);
     node_finish(&node);
 }
 
@@ -398,13 +397,13 @@ Test(rest, wrong_list_parameters_are_refused)
 Test(rest, the_nodes_own_routes_answer)
 {
     node_start(&node, NULL);
+    ASSERT_STATUS(http_put(client, "/k", "1", &answer), 204);
     ASSERT_STATUS(http_get(client, "/health", &answer), 200);
     assert_body("{\"health\":\"true\"}");
     ASSERT_STATUS(http_get(client, "/livez", &answer), 200);
     ASSERT_STATUS(http_get(client, "/readyz", &answer), 200);
     ASSERT_STATUS(http_get(client, "/version", &answer), 200);
     cr_assert_not_null(strstr(answer.body, "\"metastore\""));
-    ASSERT_STATUS(http_put(client, "/k", "1", &answer), 204);
     ASSERT_STATUS(http_get(client, "/metrics", &answer), 200);
     cr_assert_eq(strncmp(http_header(&answer, "content-type"), "text/plain", 10), 0);
     cr_assert_not_null(strstr(answer.body, "\nmetastore_raft_is_leader 1\n"));

@@ -6,6 +6,7 @@
 
 #include "common/command.h"
 #include "tests/unit/apid/api_fixture.h"
+#include "tests/unit/apid/store_fixture.h"
 
 static void expect_start(const char *response, const char *start)
 {
@@ -323,6 +324,119 @@ Test(api, reads_without_a_store_wait_until_their_deadline)
     expect_start(response, "HTTP/1.1 504");
     expect_part(response, "nothing was read");
     cr_assert_eq(fixture.apid.waiting_count, 0);
+    (void)close(fd);
+}
+
+/* storaged says that the store can be read. */
+static void open_store(uint64_t epoch, raft_index floor)
+{
+    struct ms_store_opened *opened;
+    void *body;
+    void *tail;
+
+    cr_assert_eq(ms_link_begin(&fixture.storaged, MS_IPC_STORE_OPENED, strlen(store.directory),
+                               &body, &tail),
+                 MS_OK);
+    opened = body;
+    opened->epoch = epoch;
+    opened->read_floor = floor;
+    memcpy(tail, store.directory, strlen(store.directory));
+    ms_link_commit(&fixture.storaged);
+    ms_link_flush(&fixture.storaged);
+    fixture_turn();
+}
+
+static void answer_index(raft_index index)
+{
+    struct ms_ipc_message message = fixture_message(&fixture.raftd, MS_IPC_READ_INDEX);
+    struct ms_read_ready ready = {.index = index};
+
+    memcpy(&ready.request, message.body, sizeof(ready.request));
+    ms_link_release(&fixture.raftd);
+    cr_assert_eq(ms_link_send(&fixture.raftd, MS_IPC_READ_READY, &ready), MS_OK);
+    ms_link_flush(&fixture.raftd);
+}
+
+Test(api, linearizable_read_asks_for_an_index)
+{
+    const char *response;
+    int fd;
+
+    store_create();
+    (void)store_put("/a", "value", 5);
+    store_seal();
+    fixture_start(2000);
+    fixture_status(2, STORE_APPLIED); /* another node leads */
+    open_store(1, 0);
+    fd = fixture_connect(fixture.port);
+    response = fixture_ask(fd, "GET /a?consistency=serializable HTTP/1.1\r\nHost: x\r\n\r\n");
+    expect_start(response, "HTTP/1.1 200");
+    expect_part(response, "\r\netag: \"2\"\r\n");
+    expect_part(response, "\r\n\r\nvalue");
+    fixture_send(fd, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    answer_index(STORE_APPLIED);
+    expect_start(fixture_receive(fd, false), "HTTP/1.1 200");
+    fixture_send(fd, "HEAD /b HTTP/1.1\r\nHost: x\r\n\r\n");
+    answer_index(STORE_APPLIED);
+    expect_start(fixture_receive(fd, true), "HTTP/1.1 404");
+    view_close(&fixture.apid.view);
+    store_remove();
+    (void)close(fd);
+}
+
+Test(api, read_waits_for_the_store_to_catch_up)
+{
+    struct ms_ipc_message message;
+    struct ms_wait_applied wait;
+    struct ms_wait_done done = {.applied = STORE_APPLIED + 1};
+    int fd;
+
+    store_create();
+    (void)store_put("/a", "value", 5);
+    store_seal();
+    fixture_start(2000);
+    fixture_status(2, STORE_APPLIED);
+    open_store(1, 0);
+    fd = fixture_connect(fixture.port);
+    fixture_send(fd, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    answer_index(STORE_APPLIED + 1);
+    message = fixture_message(&fixture.storaged, MS_IPC_WAIT_APPLIED);
+    memcpy(&wait, message.body, sizeof(wait));
+    ms_link_release(&fixture.storaged);
+    cr_assert_eq(wait.index, STORE_APPLIED + 1);
+    done.request = wait.request;
+    cr_assert_eq(ms_link_send(&fixture.storaged, MS_IPC_WAIT_DONE, &done), MS_OK);
+    ms_link_flush(&fixture.storaged);
+    expect_start(fixture_receive(fd, false), "HTTP/1.1 200");
+    view_close(&fixture.apid.view);
+    store_remove();
+    (void)close(fd);
+}
+
+Test(api, reads_go_on_without_storaged_unless_it_died_of_its_own_fault)
+{
+    static const char request[] = "GET /a?consistency=serializable HTTP/1.1\r\nHost: x\r\n\r\n";
+    struct ms_control_peer_down down = {.role = MS_ROLE_STORAGED, .end = MS_END_KILLED};
+    int fd;
+
+    store_create();
+    (void)store_put("/a", "value", 5);
+    store_seal();
+    fixture_start(2000);
+    open_store(1, 0);
+    fd = fixture_connect(fixture.port);
+    links_on_peer_down(&fixture.apid, &down);
+    expect_start(fixture_ask(fd, request), "HTTP/1.1 200");
+    fixture_link_storaged();
+    down.end = MS_END_OWN_FAULT;
+    links_on_peer_down(&fixture.apid, &down);
+    fixture_send(fd, request);
+    fixture_wait_for(1);
+    fixture_link_storaged();
+    open_store(2, 0);
+    expect_start(fixture_receive(fd, false), "HTTP/1.1 200");
+    view_close(&fixture.apid.view);
+    store_remove();
     (void)close(fd);
 }
 

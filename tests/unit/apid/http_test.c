@@ -132,7 +132,7 @@ Test(http, long_keys_get_414)
 
 Test(http, large_bodies_get_413_that_arrives)
 {
-    const size_t body_bytes = 1 << 20;
+    const size_t body_bytes = 8 << 20; /* past what is read to its end */
     char *request = malloc(body_bytes + 256);
     const char *response;
     int head_bytes;

@@ -28,8 +28,7 @@
         struct ms_err must_err = {0};                                                              \
         struct ms_err *err = &must_err;                                                            \
         int must_rc = (call);                                                                      \
-        cr_assert_eq(must_rc, MS_OK, "%s: %s: %s", #call, ms_status_text(must_rc),                 \
-                     must_err.text);                                                               \
+        cr_assert_eq(must_rc, MS_OK, "%s: %s: %s", #call, ms_status_text(must_rc), must_err.text); \
         (void)err;                                                                                 \
     } while (0)
 
@@ -225,14 +224,14 @@ static inline void model_put(struct model *model, size_t key, uint64_t value)
     const struct model_change *current = model_at(model, key, model->revision);
 
     model->revision++;
-    model_add(model, (struct model_change){
-                         .key = key,
-                         .revision = model->revision,
-                         .create_revision =
-                             current == NULL ? model->revision : current->create_revision,
-                         .version = current == NULL ? 1 : current->version + 1,
-                         .value = value,
-                     });
+    model_add(model,
+              (struct model_change){
+                  .key = key,
+                  .revision = model->revision,
+                  .create_revision = current == NULL ? model->revision : current->create_revision,
+                  .version = current == NULL ? 1 : current->version + 1,
+                  .value = value,
+              });
 }
 
 static inline void model_delete(struct model *model, size_t key)

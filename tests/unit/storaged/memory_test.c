@@ -54,7 +54,7 @@ static void store_reopen(struct store *store)
 static struct apply_entry random_entry(struct store *store, raft_index index)
 {
     size_t n = fixture_below(&store->random, KEYS);
-    uint64_t seed = fixture_next(&store->random) | 1;
+    uint64_t seed = fixture_next(&store->random) | 1; /* 0 would be a tombstone */
     bool is_delete = fixture_below(&store->random, 4) == 0;
     static uint8_t value[16384];
     struct fixture_key key;
@@ -182,8 +182,7 @@ static bool in_range(const struct ms_memdb_range *range, const struct fixture_ke
 /* Moves to the next key that the walk should show. */
 static const struct fixture_key *next_expected(struct walk *walk)
 {
-    uint64_t revision =
-        walk->range->revision == 0 ? walk->model->revision : walk->range->revision;
+    uint64_t revision = walk->range->revision == 0 ? walk->model->revision : walk->range->revision;
 
     for (; walk->position < walk->sorted->count; walk->position++) {
         size_t n = walk->sorted->numbers[walk->position];
@@ -302,7 +301,13 @@ Test(memory, random_operations_agree_with_the_model)
     store_fini(&store);
 }
 
-static int count_record(void *ctx, const uint8_t *name, size_t name_bytes, const uint8_t *value,
+/* What is physically there. */
+struct tally {
+    size_t stamps;
+    size_t changes;
+};
+
+static int tally_record(void *ctx, const uint8_t *name, size_t name_bytes, const uint8_t *value,
                         size_t value_bytes, struct ms_err *err)
 {
     (void)ctx;
@@ -314,78 +319,41 @@ static int count_record(void *ctx, const uint8_t *name, size_t name_bytes, const
     return MS_OK;
 }
 
-static int count_key(void *ctx, const uint8_t *key, size_t key_bytes,
+static int tally_key(void *ctx, const uint8_t *key, size_t key_bytes,
                      const struct engine_stamp *stamps, size_t count, struct ms_err *err)
 {
+    struct tally *tally = ctx;
+
     (void)key;
     (void)key_bytes;
     (void)stamps;
     (void)err;
-    *(size_t *)ctx += count;
+    tally->stamps += count;
     return MS_OK;
-}
-
-static int count_change(void *ctx, const struct engine_change *change, struct ms_err *err)
-{
-    (void)change;
-    (void)err;
-    (*(size_t *)ctx)--;
-    return MS_OK;
-}
-
-/* How many changes are physically there; stamps and history must agree. */
-static size_t physical_changes(struct engine *engine)
-{
-    struct engine_snapshot *snapshot;
-    size_t stamps = 0;
-    size_t balance = 0;
-    const struct engine_sink count_all = {count_record, count_key, count_change, &balance};
-    const struct engine_sink count_stamps = {count_record, count_key, NULL, &stamps};
-    struct engine_sink sink = count_all;
-
-    MUST(engine_snapshot_begin(engine, &snapshot, err));
-    MUST(engine_snapshot_export(engine, snapshot, &sink, err));
-    engine_snapshot_end(engine, snapshot);
-    cr_assert_eq(balance, 0, "stamps without changes, or changes without stamps");
-    sink = count_stamps;
-    sink.change = count_change;
-    balance = 0;
-    (void)sink;
-    (void)stamps;
-    return balance;
 }
 
 static int tally_change(void *ctx, const struct engine_change *change, struct ms_err *err)
 {
+    struct tally *tally = ctx;
+
     (void)change;
     (void)err;
-    (*(size_t *)ctx)++;
+    tally->changes++;
     return MS_OK;
 }
 
-static int skip_key(void *ctx, const uint8_t *key, size_t key_bytes,
-                    const struct engine_stamp *stamps, size_t count, struct ms_err *err)
-{
-    (void)ctx;
-    (void)key;
-    (void)key_bytes;
-    (void)stamps;
-    (void)count;
-    (void)err;
-    return MS_OK;
-}
-
+/* Changes in the history; the index must have a stamp for each. */
 static size_t history_length(struct engine *engine)
 {
     struct engine_snapshot *snapshot;
-    size_t changes = 0;
-    const struct engine_sink sink = {count_record, skip_key, tally_change, &changes};
+    struct tally tally = {0};
+    const struct engine_sink sink = {tally_record, tally_key, tally_change, &tally};
 
-    (void)physical_changes(engine);
     MUST(engine_snapshot_begin(engine, &snapshot, err));
     MUST(engine_snapshot_export(engine, snapshot, &sink, err));
     engine_snapshot_end(engine, snapshot);
-    return changes;
+    cr_assert_eq(tally.stamps, tally.changes);
+    return tally.changes;
 }
 
 /* After compaction exactly what can still be read is there; when all is deleted, nothing is. */
@@ -487,16 +455,27 @@ Test(memory, hot_keys_keep_a_long_history)
     store_fini(&store);
 }
 
-/* The same commands whatever process applies them: command i is a function of i. */
-static void apply_numbered(struct engine *engine, struct apply *apply, raft_index index)
+/* What entry index says depends on the index and the state before it only. */
+static void apply_numbered(struct engine *engine, struct apply *apply)
 {
     static uint8_t value[16384];
-    struct fixture_random random = {index};
-    struct fixture_key key;
-    bool is_delete = fixture_below(&random, 4) == 0;
+    struct fixture_random random;
+    struct ms_memdb_meta meta;
     struct ms_command command;
+    struct fixture_key key;
+    raft_index index;
+    bool is_delete;
 
+    engine_meta(engine, &meta);
+    index = meta.applied + 1;
+    if (index % 50 == 0 && meta.revision > 100) {
+        command = (struct ms_command){.kind = MS_COMMAND_COMPACT, .revision = meta.revision - 100};
+        (void)fixture_apply(engine, apply, &command);
+        return;
+    }
+    random = (struct fixture_random){index};
     fixture_key_of(fixture_below(&random, KEYS), &key);
+    is_delete = fixture_below(&random, 4) == 0;
     command = (struct ms_command){
         .id = {.origin = 9, .seq = index},
         .ack_seq = index > 50 ? index - 50 : 1,
@@ -513,19 +492,12 @@ static void write_until_killed(const char *dir)
 {
     struct engine *engine;
     struct apply *apply;
-    struct ms_memdb_meta meta;
     bool more;
 
     MUST(memory_engine_open(dir, FIXTURE_LIMIT_BYTES, &engine, err));
     MUST(apply_create(engine, &apply, err));
     for (;;) {
-        engine_meta(engine, &meta);
-        apply_numbered(engine, apply, meta.applied + 1);
-        if (meta.applied % 50 == 0 && meta.revision > 100) {
-            (void)fixture_apply(engine, apply,
-                                &(struct ms_command){.kind = MS_COMMAND_COMPACT,
-                                                     .revision = meta.revision - 100});
-        }
+        apply_numbered(engine, apply);
         MUST(engine_compact_step(engine, 20, &more, err));
     }
 }
@@ -536,53 +508,308 @@ static void write_until_killed(const char *dir)
  */
 Test(memory, killed_writer_leaves_whole_commits)
 {
-    struct store store = {0};
+    struct store killed = {0};
     struct store calm = {0};
-    struct ms_memdb_meta meta;
-    uint64_t left;
-    uint64_t right;
+    struct ms_memdb_meta meta = {0};
 
-    store_init(&store, "killed_writer_leaves_whole_commits");
-    store_close(&store);
-    store_init(&calm, "killed_writer_leaves_whole_commits (undisturbed)");
+    store_init(&killed, "killed_writer_leaves_whole_commits");
+    store_close(&killed);
+    store_init(&calm, "killed_writer_leaves_whole_commits, undisturbed");
     for (size_t round = 0; round < 25; round++) {
         pid_t child = fork();
+        struct ms_memdb_meta now;
+        uint64_t left = 0;
+        uint64_t right = 1;
         int status;
 
         cr_assert_geq(child, 0);
         if (child == 0) {
-            write_until_killed(store.dir);
+            write_until_killed(killed.dir);
             _exit(1);
         }
-        (void)usleep(500 + (useconds_t)fixture_below(&store.random, 20000));
+        (void)usleep(2000 + (useconds_t)fixture_below(&killed.random, 20000));
         cr_assert_eq(kill(child, SIGKILL), 0);
         cr_assert_eq(waitpid(child, &status, 0), child);
         cr_assert(WIFSIGNALED(status));
-        MUST(memory_engine_open(store.dir, FIXTURE_LIMIT_BYTES, &store.engine, err));
-        MUST(apply_create(store.engine, &store.apply, err));
-        engine_meta(store.engine, &meta);
-        for (;;) {
-            struct ms_memdb_meta now;
-
-            engine_meta(calm.engine, &now);
-            if (now.applied >= meta.applied) {
-                break;
-            }
-            apply_numbered(calm.engine, calm.apply, now.applied + 1);
-            engine_meta(calm.engine, &now);
-            if ((now.applied - 1) % 50 == 0 && now.applied < meta.applied) {
-                struct ms_memdb_meta before = now;
-
-                (void)before;
-            }
+        MUST(memory_engine_open(killed.dir, FIXTURE_LIMIT_BYTES, &killed.engine, err));
+        MUST(apply_create(killed.engine, &killed.apply, err));
+        engine_meta(killed.engine, &meta);
+        for (engine_meta(calm.engine, &now); now.applied < meta.applied;
+             engine_meta(calm.engine, &now)) {
+            apply_numbered(calm.engine, calm.apply);
         }
-        MUST(engine_hash(store.engine, 0, &left, err));
-        store_close(&store);
-        (void)right;
-        (void)left;
+        cr_assert_eq(memcmp(&now, &meta, sizeof(now)), 0);
+        for (uint64_t back = 0; back < 100 && back < now.revision; back += 25) {
+            MUST(engine_hash(killed.engine, now.revision - back, &left, err));
+            MUST(engine_hash(calm.engine, now.revision - back, &right, err));
+            cr_assert_eq(left, right);
+        }
+        (void)history_length(killed.engine);
+        store_close(&killed);
     }
     cr_assert_gt(meta.applied, 100, "the writer hardly got to write");
     store_fini(&calm);
-    model_fini(&store.model);
-    fixture_remove_dir(store.dir);
+    store_fini(&killed);
+}
+
+/* Another process, as apid is, sees only whole commits while they are made. */
+Test(memory, readers_in_other_processes_see_whole_commits)
+{
+    struct store store = {0};
+    pid_t child;
+    int status;
+
+    store_init(&store, "readers_in_other_processes_see_whole_commits");
+    child = fork();
+    cr_assert_geq(child, 0);
+    if (child == 0) {
+        struct ms_memdb_read *read = NULL;
+        struct ms_memdb *db = NULL;
+        struct ms_memdb_meta meta = {0};
+
+        MUST(ms_memdb_open(store.dir, &db, err));
+        MUST(ms_memdb_read_create(db, &read, err));
+        /* Each batch writes both keys: their revisions follow each other in every commit. */
+        while (meta.revision < 2001) {
+            struct ms_memdb_kv a;
+            struct ms_memdb_kv b;
+
+            MUST(ms_memdb_read_begin(read));
+            MUST(ms_memdb_read_meta(read, &meta));
+            if (meta.revision > 1) {
+                MUST(ms_memdb_get(read, (const uint8_t *)"a", 1, 0, &a));
+                MUST(ms_memdb_get(read, (const uint8_t *)"b", 1, 0, &b));
+                cr_assert_eq(a.mod_revision + 1, b.mod_revision);
+                cr_assert_eq(b.mod_revision, meta.revision);
+                cr_assert_eq(a.version, b.version);
+            }
+            ms_memdb_read_end(read);
+        }
+        ms_memdb_read_destroy(read);
+        ms_memdb_close(db);
+        _exit(0);
+    }
+    for (raft_index index = 1; index <= 2000; index += 2) {
+        struct apply_entry entries[2];
+        struct apply_result results[2];
+        size_t count;
+
+        for (size_t i = 0; i < 2; i++) {
+            const struct ms_command command = {
+                .kind = MS_COMMAND_PUT,
+                .key = (const uint8_t *)(i == 0 ? "a" : "b"),
+                .key_bytes = 1,
+                .value = (const uint8_t *)"v",
+                .value_bytes = 1,
+            };
+
+            entries[i] = fixture_entry(index + i, &command);
+        }
+        MUST(apply_entries(store.apply, entries, 2, results, &count, err));
+        fixture_free_entry(&entries[0]);
+        fixture_free_entry(&entries[1]);
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    store_fini(&store);
+}
+
+/* What a dead reader pinned is freed by the next tick. */
+Test(memory, dead_readers_are_cleared)
+{
+    struct store store = {0};
+    struct engine_stats before;
+    struct engine_stats after;
+    pid_t child;
+    int pipe_fds[2];
+    char byte;
+    int status;
+
+    store_init(&store, "dead_readers_are_cleared");
+    apply_random_batch(&store, 64);
+    cr_assert_eq(pipe(pipe_fds), 0);
+    child = fork();
+    cr_assert_geq(child, 0);
+    if (child == 0) {
+        struct ms_memdb_read *read = NULL;
+        struct ms_memdb *db = NULL;
+
+        MUST(ms_memdb_open(store.dir, &db, err));
+        MUST(ms_memdb_read_create(db, &read, err));
+        MUST(ms_memdb_read_begin(read));
+        cr_assert_eq(write(pipe_fds[1], "r", 1), 1);
+        (void)pause();
+        _exit(1);
+    }
+    cr_assert_eq(read(pipe_fds[0], &byte, 1), 1);
+    cr_assert_eq(kill(child, SIGKILL), 0);
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    MUST(engine_tick(store.engine, err));
+    for (size_t i = 0; i < 20; i++) {
+        apply_random_batch(&store, 1);
+    }
+    MUST(engine_tick(store.engine, err));
+    engine_stats(store.engine, &before);
+    for (size_t i = 0; i < 200; i++) {
+        const struct ms_command command = {
+            .kind = MS_COMMAND_DELETE, .key = (const uint8_t *)"absent", .key_bytes = 6};
+
+        (void)fixture_apply(store.engine, store.apply, &command);
+    }
+    MUST(engine_tick(store.engine, err));
+    engine_stats(store.engine, &after);
+    cr_assert_leq(after.used_bytes, before.used_bytes + 16 * 4096,
+                  "freed pages are not used again");
+    (void)close(pipe_fds[0]);
+    (void)close(pipe_fds[1]);
+    store_fini(&store);
+}
+
+static void put_numbered(struct engine *engine, struct apply *apply, uint64_t n, size_t bytes)
+{
+    static const uint8_t value[65536];
+    char key[32];
+    const struct ms_command command = {
+        .kind = MS_COMMAND_PUT,
+        .key = (const uint8_t *)key,
+        .key_bytes = (size_t)snprintf(key, sizeof(key), "key-%llu", (unsigned long long)n),
+        .value = value,
+        .value_bytes = bytes,
+    };
+
+    (void)fixture_apply(engine, apply, &command);
+}
+
+static void delete_numbered(struct engine *engine, struct apply *apply, uint64_t n)
+{
+    char key[32];
+    const struct ms_command command = {
+        .kind = MS_COMMAND_DELETE,
+        .key = (const uint8_t *)key,
+        .key_bytes = (size_t)snprintf(key, sizeof(key), "key-%llu", (unsigned long long)n),
+    };
+
+    (void)fixture_apply(engine, apply, &command);
+}
+
+/* Past the limit the store says so and goes on working; deletes and compaction make room again. */
+Test(memory, limit_is_reported_and_recovered_from)
+{
+    struct engine_stats stats = {0};
+    struct ms_memdb_meta meta;
+    struct engine *engine;
+    struct apply *apply;
+    char dir[256];
+    uint64_t n = 0;
+
+    fixture_make_dir(dir);
+    MUST(memory_engine_create(dir, UINT64_C(4) << 20, &engine, err));
+    MUST(apply_create(engine, &apply, err));
+    for (; !stats.memory_full; n++) {
+        cr_assert_lt(n, 10000);
+        put_numbered(engine, apply, n, 1000);
+        engine_stats(engine, &stats);
+    }
+    cr_assert_gt(stats.used_bytes, UINT64_C(4) << 20);
+    cr_assert_lt(stats.used_bytes, UINT64_C(5) << 20);
+    /* What was accepted before still gets in. */
+    for (uint64_t i = 0; i < 1000; i++) {
+        put_numbered(engine, apply, n + i, 1000);
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        delete_numbered(engine, apply, i);
+    }
+    engine_meta(engine, &meta);
+    (void)fixture_apply(
+        engine, apply, &(struct ms_command){.kind = MS_COMMAND_COMPACT, .revision = meta.revision});
+    for (bool more = true; more;) {
+        MUST(engine_compact_step(engine, 200, &more, err));
+    }
+    MUST(engine_tick(engine, err));
+    engine_stats(engine, &stats);
+    cr_assert(!stats.memory_full, "%llu bytes are used", (unsigned long long)stats.used_bytes);
+    apply_destroy(apply);
+    engine_close(engine);
+    fixture_remove_dir(dir);
+}
+
+/* A file system that gives no more room shows as memory_full, then as a status; never as SIGBUS. */
+Test(memory, exhausted_file_system_is_a_status)
+{
+    pid_t child = fork();
+    int status;
+
+    cr_assert_geq(child, 0);
+    if (child == 0) {
+        const struct rlimit file = {UINT64_C(24) << 20, UINT64_C(24) << 20};
+        struct engine_stats stats = {0};
+        struct ms_memdb_meta meta;
+        struct engine *engine;
+        struct apply *apply;
+        struct ms_err cause = {0};
+        char dir[256];
+        uint64_t n = 0;
+        int rc = MS_OK;
+
+        fixture_make_dir(dir);
+        cr_assert_neq(signal(SIGXFSZ, SIG_IGN), SIG_ERR);
+        cr_assert_eq(setrlimit(RLIMIT_FSIZE, &file), 0);
+        MUST(memory_engine_create(dir, UINT64_C(1) << 30, &engine, err));
+        MUST(apply_create(engine, &apply, err));
+        for (; rc == MS_OK; n++) {
+            static const uint8_t value[65536];
+            struct ms_command command = {
+                .kind = MS_COMMAND_PUT,
+                .key = (const uint8_t *)&n,
+                .key_bytes = sizeof(n),
+                .value = value,
+                .value_bytes = 20000,
+            };
+            struct apply_entry entry = fixture_entry(n + 1, &command);
+            struct apply_result result;
+            size_t count;
+
+            cr_assert_lt(n, 10000);
+            rc = apply_entries(apply, &entry, 1, &result, &count, &cause);
+            engine_stats(engine, &stats);
+            fixture_free_entry(&entry);
+        }
+        cr_assert_eq(rc, MS_ENOSPC, "%s", cause.text);
+        cr_assert(stats.memory_full);
+        engine_meta(engine, &meta);
+        cr_assert_eq(meta.applied, n - 1);
+        cr_assert_eq(meta.keys, n - 1);
+        apply_destroy(apply);
+        engine_close(engine);
+        fixture_remove_dir(dir);
+        _exit(0);
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", status);
+}
+
+/* What is not a finished store is refused, each with its own status. */
+Test(memory, unfinished_and_foreign_files_are_refused)
+{
+    struct engine *engine = NULL;
+    struct engine_sink sink;
+    char dir[256];
+    char path[300];
+    int fd;
+
+    fixture_make_dir(dir);
+    cr_assert_eq(memory_engine_open(dir, FIXTURE_LIMIT_BYTES, &engine, NULL), MS_ENOENT);
+    MUST(memory_engine_create(dir, FIXTURE_LIMIT_BYTES, &engine, err));
+    MUST(engine_install_begin(engine, &sink, err));
+    engine_close(engine);
+    cr_assert_eq(memory_engine_open(dir, FIXTURE_LIMIT_BYTES, &engine, NULL), MS_ENOENT);
+    (void)snprintf(path, sizeof(path), "%s/data.mdb", dir);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    cr_assert_geq(fd, 0);
+    for (off_t page = 0; page < 2; page++) {
+        cr_assert_eq(pwrite(fd, "\xff\xff\xff\xff\xff\xff\xff\xff", 8, page * 4096 + 16), 8);
+    }
+    (void)close(fd);
+    cr_assert_eq(memory_engine_open(dir, FIXTURE_LIMIT_BYTES, &engine, NULL), MS_ECORRUPT);
+    fixture_remove_dir(dir);
 }

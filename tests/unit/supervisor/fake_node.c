@@ -264,22 +264,26 @@ int64_t fake_node_worker(struct fake_node *node, const char *worker, const char 
     return value;
 }
 
+static bool all_run(struct fake_node *node)
+{
+    json_t *workers = json_loads(fake_node_admin(node, "workers --json"), 0, NULL);
+    bool all = true;
+    json_t *row;
+    size_t i;
+
+    json_array_foreach(workers, i, row)
+    {
+        all = all && strcmp(json_string_value(json_object_get(row, "state")), "running") == 0;
+    }
+    json_decref(workers);
+    return all;
+}
+
 void fake_node_wait_restarts(struct fake_node *node, const char *worker, int64_t restarts)
 {
-    char whole[64];
-    size_t count;
-
-    {
-        json_t *workers = json_loads(fake_node_admin(node, "workers --json"), 0, NULL);
-
-        count = json_array_size(workers);
-        json_decref(workers);
+    while (fake_node_worker(node, worker, "restarts") < restarts || !all_run(node)) {
+        fake_node_wait_notify(node, "workers running"); /* each change is told */
     }
-    (void)snprintf(whole, sizeof(whole), "%zu of %zu workers", count, count);
-    /* Each change of the workers is told; older news may still wait in the socket. */
-    do {
-        fake_node_wait_notify(node, whole);
-    } while (fake_node_worker(node, worker, "restarts") < restarts);
 }
 
 const char *fake_node_log(struct fake_node *node)

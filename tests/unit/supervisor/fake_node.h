@@ -59,7 +59,7 @@ int fake_node_admin_connect(struct fake_node *node);
 /* A number of one worker from `workers`: "pid", "restarts", ... */
 int64_t fake_node_worker(struct fake_node *node, const char *worker, const char *field);
 
-/* Waits until the worker is running and was restarted at least so often. */
+/* Waits until the worker was restarted at least so often and all workers are running. */
 void fake_node_wait_restarts(struct fake_node *node, const char *worker, int64_t restarts);
 
 /* What the node and its workers have logged, valid until the next call. */
