@@ -139,11 +139,12 @@ $(BUILD)/raft-conformance: $(CONFORMANCE_OBJ) $(filter $(BUILD)/obj/raftd/core/%
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_common)
 
 # The variables that tests read. Sanitizer reports go to files, because a test that forks can pass
-# although its child complained; any file left there fails the run.
+# although its child complained; any file left there fails the run. Tests send crash signals to
+# workers, which must die of them as they would without a sanitizer.
 REPORTS := $(BUILD)/reports
 export MS_BINARY = $(abspath $(BUILD)/metastore)
 export MS_CTL = $(abspath $(BUILD)/metastorectl)
-export ASAN_OPTIONS = log_path=$(abspath $(REPORTS))/asan:detect_stack_use_after_return=1:handle_abort=0
+export ASAN_OPTIONS = log_path=$(abspath $(REPORTS))/asan:exitcode=70:handle_segv=0:handle_sigbus=0:handle_abort=0:detect_stack_use_after_return=1
 export UBSAN_OPTIONS = log_path=$(abspath $(REPORTS))/ubsan:print_stacktrace=1
 export TSAN_OPTIONS = log_path=$(abspath $(REPORTS))/tsan:second_deadlock_stack=1
 export LSAN_OPTIONS = suppressions=$(abspath tests/lsan.supp):print_suppressions=0

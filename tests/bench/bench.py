@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import re
+import select
 import shutil
 import signal
 import socket
@@ -46,16 +47,21 @@ class Server:
 
     def __init__(self, directory):
         self.dir = directory
+        self.data = "data"
         self.port = free_port()
         self.process = None
 
     def command(self):
         raise NotImplementedError
 
+    def data_dir(self):
+        """Of the part that runs: what one left behind must not weigh on the next."""
+        return os.path.join(self.dir, self.name + "-" + self.data)
+
     def start(self):
         self.process = subprocess.Popen(
             self.command(), stdout=subprocess.DEVNULL,
-            stderr=open(os.path.join(self.dir, self.name + ".log"), "ab"), start_new_session=True)
+            stderr=open(self.log_path(), "ab"), start_new_session=True)
         self.wait_served()
 
     def serves(self):
@@ -66,14 +72,15 @@ class Server:
         deadline = time.monotonic() + START_DEADLINE_S
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                sys.exit(f"bench: {self.name} ended with {self.process.returncode}, see its log")
+                status, self.process = self.process.returncode, None
+                self.fail(f"ended with {status}")
             try:
                 if self.serves():
                     return
             except OSError:
                 pass
             time.sleep(0.001)
-        sys.exit(f"bench: {self.name} does not answer")
+        self.fail("does not answer")
 
     def stop(self):
         if self.process is not None:
@@ -82,9 +89,22 @@ class Server:
             self.process = None
 
     def kill(self):
+        """All of it, and until all of it is gone: a worker holds the port as long as it lives."""
+        watched = [os.pidfd_open(pid) for pid in self.pids()]
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.process = None
+        for fd in watched:
+            select.select([fd], [], [])
+            os.close(fd)
+
+    def fail(self, what):
+        """Ends the benchmark with the last lines of the server's log."""
+        with open(self.log_path(), encoding="utf-8", errors="replace") as f:
+            sys.exit(f"bench: {self.name} {what}; its log ends:\n" + "".join(f.readlines()[-20:]))
+
+    def log_path(self):
+        return os.path.join(self.dir, self.name + ".log")
 
     def pids(self):
         """The process and its children."""
@@ -123,7 +143,7 @@ class Metastore(Server):
 
     def command(self):
         return [self.binary, "--port", str(self.port), "--log-level", "warn",
-                "--data-dir", os.path.join(self.dir, "metastore"), "--memory-dir", self.memory_dir]
+                "--data-dir", self.data_dir(), "--memory-dir", self.memory_dir]
 
     def serves(self):
         try:
@@ -159,7 +179,7 @@ class Etcd(Server):
 
     def command(self):
         peer = free_port()
-        return ["etcd", "--name", "bench", "--data-dir", os.path.join(self.dir, "etcd"),
+        return ["etcd", "--name", "bench", "--data-dir", self.data_dir(),
                 "--log-level", "error", "--enable-v2=false",
                 "--listen-client-urls", f"http://127.0.0.1:{self.port}",
                 "--advertise-client-urls", f"http://127.0.0.1:{self.port}",
@@ -447,6 +467,8 @@ def main():
     try:
         for part in PARTS:
             if part in parts:
+                for server in filter(None, servers):
+                    server.data = "million" if part == "start" else part
                 {"throughput": throughput, "memory": memory,
                  "million": million, "start": start}[part](results, servers, args)
     finally:
