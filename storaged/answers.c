@@ -186,8 +186,9 @@ static void remove_origin(struct answers *answers, size_t position)
     }
     free_origin(origin);
     answers->origin_count--;
-    memmove(&answers->origins[position], &answers->origins[position + 1],
-            (answers->origin_count - position) * sizeof(answers->origins[0]));
+    for (size_t i = position; i < answers->origin_count; i++) {
+        answers->origins[i] = answers->origins[i + 1];
+    }
 }
 
 /* Log indexes are unique, so there is exactly one that was silent longest. */
@@ -208,8 +209,9 @@ static void insert_origin(struct answers *answers, struct origin *origin)
     size_t position = position_of(answers, origin->id);
 
     assert(answers->origin_count < ANSWERS_ORIGINS_MAX);
-    memmove(&answers->origins[position + 1], &answers->origins[position],
-            (answers->origin_count - position) * sizeof(answers->origins[0]));
+    for (size_t i = answers->origin_count; i > position; i--) {
+        answers->origins[i] = answers->origins[i - 1];
+    }
     answers->origins[position] = origin;
     answers->origin_count++;
 }

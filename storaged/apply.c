@@ -74,8 +74,8 @@ int apply_conf(struct apply *apply, raft_index index, const uint8_t *conf, size_
                struct ms_err *err)
 {
     struct ms_conf_state decoded;
+    struct pending_conf *pending;
     struct ms_memdb_meta meta;
-    uint8_t *copy;
 
     engine_meta(apply->engine, &meta);
     if (index <= meta.applied) {
@@ -94,12 +94,15 @@ int apply_conf(struct apply *apply, raft_index index, const uint8_t *conf, size_
         return ms_err_set(err, MS_EFULL, 0, "%d configurations wait for their entries",
                           APPLY_CONFS_MAX);
     }
-    copy = malloc(len_bytes);
-    if (copy == NULL) {
+    pending = &apply->confs[apply->conf_count];
+    pending->data = malloc(len_bytes);
+    if (pending->data == NULL) {
         return ms_err_set(err, MS_ENOMEM, 0, "state machine: out of memory");
     }
-    memcpy(copy, conf, len_bytes);
-    apply->confs[apply->conf_count++] = (struct pending_conf){index, len_bytes, copy};
+    memcpy(pending->data, conf, len_bytes);
+    pending->len_bytes = len_bytes;
+    pending->index = index;
+    apply->conf_count++;
     return MS_OK;
 }
 

@@ -3,6 +3,7 @@
  */
 #include "storaged/snapshot_reader.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,8 +32,10 @@ struct snapshot_reader {
 
 static int corrupt(const struct snapshot_reader *reader, const char *what, struct ms_err *err)
 {
-    return ms_err_set(err, MS_ECORRUPT, 0, "snapshot %s: at byte %llu: %s", reader->input.name,
-                      (unsigned long long)(reader->offset + reader->position), what);
+    uint64_t at = reader->offset + reader->position;
+
+    return ms_err_set(err, MS_ECORRUPT, 0, "snapshot %s: at byte %" PRIu64 ": %s",
+                      reader->input.name, at, what);
 }
 
 int snapshot_reader_create(const struct snapshot_input *input, struct snapshot_reader **out,

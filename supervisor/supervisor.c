@@ -437,6 +437,7 @@ enum ms_exit supervisor_run(const struct supervisor_options *options)
     int rc;
 
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a file size limit is a status like a full disk */
     s = calloc(1, sizeof(*s));
     if (s == NULL) {
         ms_log_plain(MS_LOG_ERROR, "cannot run: out of memory");

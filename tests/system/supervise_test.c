@@ -90,7 +90,7 @@ Test(supervise, a_worker_that_keeps_crashing_ends_the_node_with_3)
 
     node_start(&node, "--restart-intensity", "3", NULL);
     for (int round = 0; round < 4; round++) {
-        pid_t old_pid = admin_kill_worker(&node, "raftd", SIGSEGV);
+        pid_t old_pid = admin_kill_worker(&node, "raftd", SIGABRT);
 
         if (round == 3) {
             break;
@@ -116,7 +116,7 @@ Test(supervise, after_a_crash_of_storaged_the_memory_is_rebuilt)
         (void)snprintf(key, sizeof(key), "/k%d", i);
         ASSERT_STATUS(http_put(client, key, key, &answer), 204);
     }
-    (void)admin_kill_worker(&node, "storaged", SIGSEGV);
+    (void)admin_kill_worker(&node, "storaged", SIGABRT);
     ASSERT_STATUS(http_put(client, "/after", "v", &answer), 204);
     cr_assert(node_log_has(&node, "rebuilt"));
     for (int i = 0; i < 100; i++) {

@@ -435,7 +435,7 @@ static void model_check(const struct model *model, struct fixture *f)
     cr_assert_eq(state.last_index, model->state.last_index);
     cr_assert_eq(state.last_term, model->state.last_term);
     cr_assert_eq(state.snapshot_index, model->state.snapshot_index);
-    cr_assert_eq(state.hard_state.term, model->state.hard_state.term);
+    cr_assert_eq(state.hard_state.commit, model->state.hard_state.commit);
     cr_assert_eq(log_store_entries(f->store, &range, model_check_entry, &walk, &err), MS_OK, "%s",
                  err.text);
     cr_assert_eq(walk.next, state.last_index + 1);

@@ -288,7 +288,7 @@ static size_t file_names(const char *dir, const char *suffix)
     (void)snprintf(command, sizeof(command), "ls %s | grep -c '%s$'", dir, suffix);
     pipe = popen(command, "r");
     cr_assert_not_null(pipe);
-    (void)fgets(line, sizeof(line), pipe);
+    cr_assert_not_null(fgets(line, sizeof(line), pipe));
     (void)pclose(pipe);
     return strtoul(line, NULL, 10);
 }

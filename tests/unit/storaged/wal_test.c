@@ -272,12 +272,12 @@ Test(wal, a_tail_torn_in_its_head_is_cut)
 
 Test(wal, a_tail_torn_in_its_data_is_cut)
 {
-    tear_range(72, 5064, 97);
+    tear_range(72, 5040, 97);
 }
 
 Test(wal, a_tail_torn_at_the_end_of_its_data_is_cut)
 {
-    tear_range(5040, 5072, 1); /* 32 + 8 + 24 + 5000 rounded up */
+    tear_range(5040, WAL_BATCH_HEADER_BYTES + wal_record_bytes(WAL_ENTRY_BYTES + 5000), 1);
 }
 
 Test(wal, a_file_that_ends_behind_the_last_batch_is_filled_up)
