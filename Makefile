@@ -146,7 +146,7 @@ export MS_BINARY = $(abspath $(BUILD)/metastore)
 export MS_CTL = $(abspath $(BUILD)/metastorectl)
 export ASAN_OPTIONS = log_path=$(abspath $(REPORTS))/asan:exitcode=70:handle_segv=0:handle_sigbus=0:handle_abort=0:detect_stack_use_after_return=1
 export UBSAN_OPTIONS = log_path=$(abspath $(REPORTS))/ubsan:print_stacktrace=1
-export TSAN_OPTIONS = log_path=$(abspath $(REPORTS))/tsan:second_deadlock_stack=1
+export TSAN_OPTIONS = log_path=$(abspath $(REPORTS))/tsan:second_deadlock_stack=1:suppressions=$(abspath tests/tsan.supp)
 export LSAN_OPTIONS = suppressions=$(abspath tests/lsan.supp):print_suppressions=0
 
 CRASH_SECONDS ?= 20

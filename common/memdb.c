@@ -175,6 +175,7 @@ int ms_memdb_read_begin(struct ms_memdb_read *read)
     if (code != MDB_SUCCESS) {
         return ms_memdb_status(code);
     }
+    ms_memdb_acquire(read->db->env);
     code = mdb_cursor_renew(read->txn, read->cursors.index);
     if (code == MDB_SUCCESS) {
         code = mdb_cursor_renew(read->txn, read->cursors.history);
@@ -192,6 +193,7 @@ int ms_memdb_read_begin(struct ms_memdb_read *read)
 void ms_memdb_read_end(struct ms_memdb_read *read)
 {
     assert(read->begun);
+    ms_memdb_release(read->db->env);
     mdb_txn_reset(read->txn);
     read->begun = false;
 }

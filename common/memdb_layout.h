@@ -118,6 +118,20 @@ struct ms_memdb_walker {
     uint8_t key[MS_KEY_BYTES_MAX + MS_MEMDB_LMDB_KEY_MAX];
 };
 
+/*
+ * LMDB orders the writer and the readers by tables of its own, which the race detector cannot see:
+ * these tell it. The writer releases before a commit and acquires before it fills a page that may
+ * have been read; a reader acquires when its view begins and releases when it ends.
+ */
+#ifdef __SANITIZE_THREAD__
+#include <sanitizer/tsan_interface.h>
+#define ms_memdb_acquire(env) __tsan_acquire(env)
+#define ms_memdb_release(env) __tsan_release(env)
+#else
+#define ms_memdb_acquire(env) ((void)(env))
+#define ms_memdb_release(env) ((void)(env))
+#endif
+
 /* LMDB's codes as ours. */
 int ms_memdb_status(int mdb_code);
 

@@ -104,6 +104,7 @@ int memory_commit(struct memory_engine *engine, struct ms_err *err)
     }
     engine->txn = NULL; /* gone, whatever the outcome; and the cursors with it */
     engine->cursors = (struct ms_memdb_cursors){0};
+    ms_memdb_release(engine->env);
     code = mdb_txn_commit(txn);
     if (code != MDB_SUCCESS) {
         return memory_fail(code, "commit", err);

@@ -151,6 +151,7 @@ int memory_put_history(struct memory_engine *engine, const struct engine_change 
     if (code != MDB_SUCCESS) {
         return memory_fail(code, "append to the history", err);
     }
+    ms_memdb_acquire(engine->env);
     dst = value.mv_data;
     memcpy(dst, &header, sizeof(header));
     memcpy(dst + sizeof(header), kv->key, kv->key_bytes);
@@ -186,10 +187,8 @@ int memory_change(struct engine *base, const struct engine_change *change, struc
  * before are mostly used again, so this is plenty. */
 #define COMPACT_BYTES_PER_REMOVAL 16384
 
-/* More than this is not removed in one step, whatever the budget, ... */
+/* More than this is not removed in one step, whatever the budget. */
 #define COMPACT_BUDGET_MAX 1024
-/* ... and no more than this when there is hardly any room. */
-#define COMPACT_BUDGET_TIGHT 16
 
 struct thinning {
     struct memory_engine *engine;
@@ -385,8 +384,9 @@ int memory_compact_step(struct engine *base, size_t budget, bool *more, struct m
         return MS_OK;
     }
     rc = memory_begin(engine, work.budget * COMPACT_BYTES_PER_REMOVAL, err);
-    if (rc == MS_ENOSPC && work.budget > COMPACT_BUDGET_TIGHT) {
-        work.budget = COMPACT_BUDGET_TIGHT;
+    while (rc == MS_ENOSPC && work.budget > 1) {
+        work.budget /= 8; /* with hardly any room left, get some in small steps */
+        work.budget += work.budget == 0;
         rc = memory_begin(engine, work.budget * COMPACT_BYTES_PER_REMOVAL, err);
     }
     if (rc != MS_OK) {

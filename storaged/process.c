@@ -249,7 +249,9 @@ int storaged_process_run(struct ms_worker *worker)
         process.exit_status = exit_of_start(rc);
     }
     uv_walk(&process.loop, close_handle, NULL);
-    (void)uv_run(&process.loop, UV_RUN_DEFAULT);
+    do { /* until all are closed; the first run may only find that it was told to stop */
+        (void)uv_run(&process.loop, UV_RUN_DEFAULT);
+    } while (uv_loop_alive(&process.loop) != 0);
     (void)uv_loop_close(&process.loop);
     if (process.node != NULL && process.stopping) {
         store_node_stop(process.node);

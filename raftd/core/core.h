@@ -109,6 +109,8 @@ void core_role_hup(struct raft *raft, enum campaign_kind kind);
 void core_role_count_vote(struct raft *raft, const struct raft_message *message);
 /* Answers MsgVote and MsgPreVote of this term, or a pre-vote of a later one (Raft 5.4.1). */
 void core_role_answer_vote(struct raft *raft, const struct raft_message *message);
+/* Takes over what the sender of a request or rejection of a vote knows to be committed. */
+void core_role_learn_commit(struct raft *raft, const struct raft_message *message);
 
 /* ---- replicate.c ---- */
 

@@ -213,8 +213,8 @@ struct raft_read_id {
  *   MsgProp               entries (term and index of each are assigned by the leader)
  *   MsgApp                index, log_term (of the entry before), entries, commit
  *   MsgAppResp            index; if rejected: reject, reject_hint, log_term (of the hint)
- *   Msg(Pre)Vote          index, log_term (last entry), by_transfer
- *   Msg(Pre)VoteResp      reject
+ *   Msg(Pre)Vote          index, log_term (last entry), by_transfer, commit, commit_term
+ *   Msg(Pre)VoteResp      reject; if rejected: commit, commit_term
  *   MsgSnap               snapshot
  *   MsgHeartbeat(Resp)    commit (request only), read_round
  *   MsgReadIndex(Resp)    read_id, index (response only)
@@ -236,6 +236,7 @@ struct raft_message {
     raft_term log_term;
     raft_index index;
     raft_index commit;
+    raft_term commit_term; /* votes: the term of entry commit; 0: nothing is known of it */
     node_id vote;
     raft_index reject_hint;
     uint64_t read_round; /* 0: none */

@@ -86,6 +86,13 @@ void core_role_become_leader(struct raft *raft)
 
 /* ---- campaigning ---- */
 
+/* See core_role_learn_commit(). */
+static void attach_commit(const struct raft *raft, struct raft_message *message)
+{
+    message->commit = raft->log.committed;
+    message->commit_term = raftlog_term_or_zero(&raft->log, raft->log.committed);
+}
+
 static void send_vote_requests(struct raft *raft, enum campaign_kind kind, raft_term term)
 {
     bool pre = kind == CAMPAIGN_PRE_VOTE;
@@ -111,6 +118,7 @@ static void send_vote_requests(struct raft *raft, enum campaign_kind kind, raft_
         message->index = last.index;
         message->log_term = last.term;
         message->by_transfer = kind == CAMPAIGN_TRANSFER;
+        attach_commit(raft, message);
     }
 }
 
@@ -246,6 +254,7 @@ void core_role_answer_vote(struct raft *raft, const struct raft_message *message
         core_outbox_push(raft, pre ? RAFT_MSG_PRE_VOTE_RESP : RAFT_MSG_VOTE_RESP, message->from);
     if (!granted) {
         response->reject = true;
+        attach_commit(raft, response);
         return;
     }
     /* A pre-vote is granted for the term asked for, which is not this node's. */
@@ -253,5 +262,31 @@ void core_role_answer_vote(struct raft *raft, const struct raft_message *message
     if (!pre) {
         raft->election_elapsed = 0;
         raft->vote = message->from;
+    }
+}
+
+/*
+ * A change counts for a member once it knows that the change is committed, so for a while
+ * members differ about who elects. That may last for ever: a leader that has removed or demoted
+ * itself, and is the only one who knows, may not campaign any more, while those who still need
+ * its vote do not get it because its log is longer than theirs. Likewise the longest log may be
+ * that of a new voter who does not know yet that it is one. So votes tell what is committed;
+ * it is so in every term, and equal terms at an index mean equal logs up to it (Raft 5.3).
+ */
+void core_role_learn_commit(struct raft *raft, const struct raft_message *message)
+{
+    struct entry_id id = {.term = message->commit_term, .index = message->commit};
+
+    /* A leader finds out by itself, and its reads depend on when. */
+    if (id.term == 0 || id.index <= raft->log.committed || raft->state == RAFT_STATE_LEADER ||
+        !raftlog_match(&raft->log, id)) {
+        return;
+    }
+    raftlog_commit_to(&raft->log, id.index);
+    core_log(raft, INFO, "%lx [term %lu] learned from %s of %lx that index %lu is committed",
+             raft->id, raft->term, raft_message_name(message->type), message->from, id.index);
+    /* Votes are counted by one configuration: with a new one the election starts again. */
+    if (raft->state != RAFT_STATE_FOLLOWER && find_pending_change(raft) != PENDING_NO) {
+        core_role_become_follower(raft, raft->term, RAFT_NONE);
     }
 }

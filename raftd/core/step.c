@@ -329,6 +329,8 @@ static int step_role(struct raft *raft, const struct raft_message *message)
 
 int core_step_event(struct raft *raft, const struct raft_message *message)
 {
+    int rc;
+
     /* Term 0 is of no term: from this node itself, or meant for whoever leads. */
     if (message->term > raft->term) {
         if (!step_higher_term(raft, message)) {
@@ -356,7 +358,12 @@ int core_step_event(struct raft *raft, const struct raft_message *message)
     }
     if (message->type == RAFT_MSG_VOTE || message->type == RAFT_MSG_PRE_VOTE) {
         core_role_answer_vote(raft, message);
+        core_role_learn_commit(raft, message);
         return MS_OK;
     }
-    return step_role(raft, message);
+    rc = step_role(raft, message);
+    if (message->type == RAFT_MSG_VOTE_RESP || message->type == RAFT_MSG_PRE_VOTE_RESP) {
+        core_role_learn_commit(raft, message);
+    }
+    return rc;
 }

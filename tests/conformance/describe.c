@@ -206,7 +206,9 @@ void describe_message(struct buffer *out, const char *indent, const struct raft_
     if (message->reject) {
         buffer_add(out, " Rejected (Hint: %" PRIu64 ")", message->reject_hint);
     }
-    if (message->commit != 0) {
+    /* What votes say about commits is this core's addition; the scripts' text has no words for it.
+     */
+    if (message->commit != 0 && message->commit_term == 0) {
         buffer_add(out, " Commit:%" PRIu64, message->commit);
     }
     if (message->vote != 0) {

@@ -20,6 +20,9 @@ const char *victim_name(enum victim victim);
 /* The killer, right before the signal. A kill before the last one was answered counts with it. */
 void recovery_times_killed(enum victim victim, uint64_t now_ns);
 
+/* The killer, right before it stops a worker: what waits for an answer now would measure that. */
+void recovery_times_forget(void);
+
 /*
  * Any writer, for each answer. Only a request sent after the kill says something: an older one may
  * have been decided before.

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/seed.h"
 #include "tests/system/fixture.h"
 
 SYSTEM_SUITE(admin);
@@ -100,7 +101,7 @@ Test(admin, wrong_commands_are_errors)
 
 Test(admin, garbage_does_no_harm)
 {
-    uint64_t state = check_seed();
+    uint64_t state = test_seed("admin");
 
     node_start(&node, NULL);
     for (int i = 0; i < 100; i++) {
@@ -109,7 +110,7 @@ Test(admin, garbage_does_no_harm)
         int fd = admin_connect(&node);
 
         for (size_t j = 0; j < len_bytes; j++) {
-            bytes[j] = (uint8_t)check_random(&state);
+            bytes[j] = (uint8_t)test_random(&state);
         }
         (void)http_raw_send(fd, bytes, len_bytes);
         (void)close(fd);

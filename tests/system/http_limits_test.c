@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "tests/seed.h"
 #include "tests/system/fixture.h"
 
 SYSTEM_SUITE(http_limits);
@@ -89,7 +90,7 @@ Test(http_limits, garbage_is_answered_with_400_or_closed)
 
 Test(http_limits, random_bytes_do_no_harm)
 {
-    uint64_t state = check_seed();
+    uint64_t state = test_seed("http_limits");
 
     node_start(&node, NULL);
     for (int i = 0; i < 200; i++) {
@@ -98,7 +99,7 @@ Test(http_limits, random_bytes_do_no_harm)
         size_t len_bytes = (size_t)check_random_between(&state, 1, sizeof(bytes));
 
         for (size_t j = 0; j < len_bytes; j++) {
-            bytes[j] = (uint8_t)check_random(&state);
+            bytes[j] = (uint8_t)test_random(&state);
         }
         if (i % 2 == 0 && len_bytes > 32) {
             memcpy(bytes, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24); /* then frames of noise */

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/seed.h"
 #include "tests/system/fixture.h"
 
 SYSTEM_SUITE(recovery);
@@ -220,7 +221,7 @@ Test(recovery, a_log_that_ends_inside_its_last_record_is_cut, .timeout = 300)
 {
     char copy[FILES_PATH_BYTES];
     char path[FILES_PATH_BYTES];
-    uint64_t state = check_seed();
+    uint64_t state = test_seed("recovery");
     off_t end;
 
     prepare_copy(copy, sizeof(copy));

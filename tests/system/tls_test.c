@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 
+#include "tests/seed.h"
 #include "tests/system/fixture.h"
 
 SYSTEM_SUITE(tls);
@@ -182,7 +183,7 @@ Test(tls, files_that_are_no_certificates_stop_the_start)
 Test(tls, noise_instead_of_a_handshake_does_no_harm)
 {
     struct http_client *tls;
-    uint64_t state = check_seed();
+    uint64_t state = test_seed("tls");
 
     make_usual_files();
     node_start(&node, "--tls-cert", cert, "--tls-key", key, NULL);
@@ -191,7 +192,7 @@ Test(tls, noise_instead_of_a_handshake_does_no_harm)
         char reply[1024];
 
         for (size_t j = 0; j < sizeof(bytes); j++) {
-            bytes[j] = (uint8_t)check_random(&state);
+            bytes[j] = (uint8_t)test_random(&state);
         }
         if (i % 2 == 0) {
             memcpy(bytes, "\x16\x03\x01\x01\xfa", 5); /* looks like a handshake record */

@@ -155,6 +155,15 @@ static void propose_something(struct fixture_node *node)
     (void)raft_propose(node->raft, &entry, 1); /* may be refused */
 }
 
+static void work_some(struct fixture_node *node)
+{
+    uint32_t count = node->work_count > 0 ? 1 + below(6) : 0;
+
+    while (count > 0 && fixture_work(&f, node)) {
+        count--;
+    }
+}
+
 static void random_step(void)
 {
     struct fixture_node *node = &f.nodes[below((uint32_t)f.count)];
@@ -176,7 +185,7 @@ static void random_step(void)
         propose_something(node);
         break;
     case 5:
-        (void)fixture_work(&f, node);
+        work_some(node);
         break;
     case 6:
         if (below(10) == 0) {
@@ -280,5 +289,25 @@ Test(raft_random, figure_3_holds_with_synchronous_storage, .timeout = 120)
 
     for (uint64_t i = 0; i < 8; i++) {
         run(seed + i, 3 + (seed + i) % 3, false);
+    }
+}
+
+/*
+ * Seeds after which nobody led any more: whoever knew that a change was committed had been
+ * removed or demoted by it, and the rest needed votes of those whose logs were longer.
+ */
+Test(raft_random, thesis_4_2_2_leaders_that_remove_themselves_leave_an_electable_rest,
+     .timeout = 120)
+{
+    static const struct {
+        uint64_t seed;
+        bool async_storage;
+    } runs[] = {
+        {310, false}, {394, false},           {762, false}, {825, false}, {918, false},
+        {930, false}, {1795242719006, false}, {594, true},  {633, true},  {1599, true},
+    };
+
+    for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
+        run(runs[i].seed, 3 + runs[i].seed % 3, runs[i].async_storage);
     }
 }

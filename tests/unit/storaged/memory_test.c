@@ -488,7 +488,8 @@ static void apply_numbered(struct engine *engine, struct apply *apply)
     (void)fixture_apply(engine, apply, &command);
 }
 
-static void write_until_killed(const char *dir)
+/* Tells begun_fd when it is about to start. */
+static void write_until_killed(const char *dir, int begun_fd)
 {
     struct engine *engine;
     struct apply *apply;
@@ -496,6 +497,7 @@ static void write_until_killed(const char *dir)
 
     MUST(memory_engine_open(dir, FIXTURE_LIMIT_BYTES, &engine, err));
     MUST(apply_create(engine, &apply, err));
+    cr_assert_eq(write(begun_fd, "b", 1), 1);
     for (;;) {
         apply_numbered(engine, apply);
         MUST(engine_compact_step(engine, 20, &more, err));
@@ -511,7 +513,9 @@ Test(memory, killed_writer_leaves_whole_commits)
     struct store killed = {0};
     struct store calm = {0};
     struct ms_memdb_meta meta = {0};
+    int begun[2];
 
+    cr_assert_eq(pipe(begun), 0);
     store_init(&killed, "killed_writer_leaves_whole_commits");
     store_close(&killed);
     store_init(&calm, "killed_writer_leaves_whole_commits, undisturbed");
@@ -520,14 +524,16 @@ Test(memory, killed_writer_leaves_whole_commits)
         struct ms_memdb_meta now;
         uint64_t left = 0;
         uint64_t right = 1;
+        char byte;
         int status;
 
         cr_assert_geq(child, 0);
         if (child == 0) {
-            write_until_killed(killed.dir);
+            write_until_killed(killed.dir, begun[1]);
             _exit(1);
         }
-        (void)usleep(2000 + (useconds_t)fixture_below(&killed.random, 20000));
+        cr_assert_eq(read(begun[0], &byte, 1), 1);
+        (void)usleep((useconds_t)fixture_below(&killed.random, 20000)); /* somewhere in its work */
         cr_assert_eq(kill(child, SIGKILL), 0);
         cr_assert_eq(waitpid(child, &status, 0), child);
         cr_assert(WIFSIGNALED(status));
@@ -547,7 +553,9 @@ Test(memory, killed_writer_leaves_whole_commits)
         (void)history_length(killed.engine);
         store_close(&killed);
     }
-    cr_assert_gt(meta.applied, 100, "the writer hardly got to write");
+    cr_assert_gt(meta.applied, 25, "the writer hardly got to write");
+    (void)close(begun[0]);
+    (void)close(begun[1]);
     store_fini(&calm);
     store_fini(&killed);
 }

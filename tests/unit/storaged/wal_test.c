@@ -653,6 +653,20 @@ Test(wal, a_failed_sync_is_not_retried)
     fixture_fini(&f);
 }
 
+/* Until the stock has made the segment. */
+static void wait_for_segment(struct log_store *store, const char *dir, uint64_t sequence)
+{
+    int fd;
+
+    while ((fd = open_file(dir, sequence, O_RDONLY)) < 0) {
+        struct pollfd wait = {.fd = log_store_event_fd(store), .events = POLLIN};
+
+        cr_assert(poll(&wait, 1, 10000) == 1);
+        log_store_service(store);
+    }
+    (void)close(fd);
+}
+
 Test(wal, a_full_disk_is_said_in_time_and_room_is_found_again)
 {
     struct fake_disk disk = {.fail_at = -1};
@@ -667,14 +681,15 @@ Test(wal, a_full_disk_is_said_in_time_and_room_is_found_again)
     cr_assert_eq(open_with(f.dir, true, &io, &store, NULL, NULL), MS_OK);
     put_numbered(store, ++last, 1000);
     cr_assert_eq(fixture_sync(store, NULL), MS_OK);
+    wait_for_segment(store, f.dir, 3); /* the stock is full then */
+    __atomic_store_n(&disk.full, true, __ATOMIC_SEQ_CST);
     while (!log_store_is_full(store, NULL)) {
-        /* Wait until the stock is filled, then take the room away. */
         struct pollfd wait = {.fd = log_store_event_fd(store), .events = POLLIN};
 
-        __atomic_store_n(&disk.full, true, __ATOMIC_SEQ_CST);
         put_numbered(store, ++last, 1000);
         cr_assert_eq(fixture_sync(store, NULL), MS_OK);
-        (void)poll(&wait, 1, 0);
+        /* The segments are so small here that the stock needs a moment to find out. */
+        (void)poll(&wait, 1, 5);
         log_store_service(store);
     }
     /* What is on its way still fits; then it waits, and is not lost. */
