@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "common/control.h"
 #include "common/log.h"
+#include "supervisor/process.h"
 #include "supervisor/supervisor_private.h"
 
 #define CONTROL_BATCH 64 /* messages taken from one worker at a time */
@@ -156,6 +157,30 @@ static bool is_pinged(const struct worker *worker)
     return worker->state == WORKER_RUNNING || worker->state == WORKER_DRAINING;
 }
 
+/*
+ * A worker that starts is not pinged: reading back the log may take long. But one that was stopped
+ * meanwhile would keep everybody waiting until the deadline for starts, and that can be seen.
+ */
+static void check_start(struct supervisor *s, struct worker *worker, struct ms_instant now)
+{
+    uint64_t frozen_ms;
+
+    if (!process_is_frozen(worker->pid)) {
+        worker->frozen_since = (struct ms_instant){0};
+        return;
+    }
+    if (worker->frozen_since.ns == 0) {
+        worker->frozen_since = now;
+    }
+    frozen_ms = ms_clock_elapsed_ms(worker->frozen_since, now);
+    if (frozen_ms >= s->config.liveness_deadline_ms) {
+        ms_log(MS_LOG_ERROR, "worker was stopped while it started",
+               MS_F_STR("worker", worker->name), MS_F_I64("pid", worker->pid),
+               MS_F_U64("stopped_ms", frozen_ms));
+        lifecycle_replace(s, worker, KILL_HUNG);
+    }
+}
+
 void conversation_check_liveness(struct supervisor *s)
 {
     struct ms_instant now = ms_clock_now();
@@ -168,6 +193,10 @@ void conversation_check_liveness(struct supervisor *s)
         struct ms_control_ping ping;
         uint64_t silence_ms;
 
+        if (worker->state == WORKER_STARTING && !worker->ending) {
+            check_start(s, worker, now);
+            continue;
+        }
         if (!is_pinged(worker) || worker->ending) {
             continue;
         }

@@ -337,6 +337,7 @@ void lifecycle_start(struct supervisor *s, struct worker *worker)
     worker->started_at = ms_clock_now();
     worker->generation++;
     liveness_reset(&worker->liveness);
+    worker->frozen_since = (struct ms_instant){0};
     if (worker->generation > 1) {
         worker->restarts++;
         ms_metrics_add(s->metrics, worker->role->restarts_metric, 1);

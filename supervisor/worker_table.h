@@ -88,6 +88,7 @@ struct worker {
 
     uv_timer_t timer; /* what it means follows from state and aborting */
     struct liveness liveness;
+    struct ms_instant frozen_since; /* while starting: seen stopped since then; 0: it is not */
     struct restart_backoff backoff;
     enum ms_worker_end previous_end;
     uint64_t restarts;

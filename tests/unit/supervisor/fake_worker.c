@@ -181,6 +181,9 @@ static void become_ready(struct fake *f)
     if (f->said_ready || (f->role == MS_ROLE_APID && !(f->raft_answered && f->store_answered))) {
         return;
     }
+    if (is_mode(f, "freeze") && ms_worker_identity(f->worker)->generation == 1) {
+        (void)raise(SIGSTOP);
+    }
     f->said_ready = true;
     ms_worker_ready(f->worker);
     if (is_mode(f, "mute")) {

@@ -6,6 +6,7 @@
  * The variable FAKE_RAFTD (FAKE_STORAGED, FAKE_APID) makes it misbehave:
  *
  *   exit:N    leaves with status N before it is ready
+ *   freeze    is stopped before it is ready, in its first incarnation
  *   mute      answers nothing once it is ready, with all signals but SIGKILL and SIGABRT ignored
  *   stubborn  does not leave when told to stop
  *   accuse    tells the supervisor that storaged broke the protocol, once in the node's life

@@ -162,6 +162,18 @@ Test(supervisor, a_frozen_worker_is_replaced_and_not_blamed)
     stop();
 }
 
+/* Long before the deadline for starts, which leaves room for reading back a large log. */
+Test(supervisor, a_worker_frozen_while_it_starts_is_replaced_and_not_blamed)
+{
+    start_ready(ARGUMENTS("--liveness-deadline", "300", "--restart-intensity", "0"),
+                ARGUMENTS("FAKE_STORAGED=freeze"));
+    cr_assert(fake_node_log_has(&node, "worker was stopped while it started"), "%s",
+              fake_node_log(&node));
+    cr_assert(fake_node_log_has(&node, "cause=\"was stopped, killed\""), "%s",
+              fake_node_log(&node));
+    stop();
+}
+
 Test(supervisor, a_worker_that_does_not_answer_is_aborted_and_blamed)
 {
     start(ARGUMENTS("--liveness-deadline", "300", "--restart-intensity", "1"),
