@@ -226,12 +226,16 @@ static void snapshot_applied(struct raft *raft, const struct raft_snapshot *snap
 static void step_lower_term(struct raft *raft, const struct raft_message *message)
 {
     bool from_leader = message->type == RAFT_MSG_HEARTBEAT || message->type == RAFT_MSG_APP;
+    /* A campaign of this node would tell the leader of the later term. */
+    bool campaign_heard =
+        core_promotable(raft) && !raft->options.check_quorum && !raft->options.pre_vote;
 
-    if ((raft->options.check_quorum || raft->options.pre_vote) && from_leader) {
+    if (from_leader && !campaign_heard) {
         /*
-         * This node once campaigned in vain and cannot get back: the leader's messages are of a
-         * term that is over here, and its own campaigns are ignored. The answer makes the
-         * leader step down and an election follow.
+         * The leader's messages are of a term that is over here, for this node once campaigned
+         * in vain or was asked by one who did; and it cannot get back by a campaign, which
+         * would be ignored or is not its to start. The answer makes the leader step down and an
+         * election follow (Raft 5.1).
          */
         (void)core_outbox_push(raft, RAFT_MSG_APP_RESP, message->from);
     } else if (message->type == RAFT_MSG_PRE_VOTE) {

@@ -1,75 +1,67 @@
 /*
- * What votes tell about commits: whoever knows of a committed change passes it on to those who
- * have the entry and do not know, so that members cannot differ for ever about who elects.
+ * Elections among members who do not know the same: about what is committed, and so about who
+ * elects, or about the term. What they tell each other must let them agree in the end.
  */
 #include "tests/unit/raftd/raft_fixture.h"
 
+#define CHANGE_AT 2 /* index of the entry that changes the configuration */
+
 static struct fixture f;
+static uint8_t change_bytes[64];
 
-static void start(size_t count, bool pre_vote)
+/* Puts a log of count entries of term 1 onto a node; commit of them are committed and applied. */
+static void store(node_id id, const struct raft_conf_change *change, size_t count,
+                  raft_index commit, const struct raft_conf_state *conf)
 {
-    fixture_prepare(&f, count);
-    for (size_t i = 0; i < count; i++) {
-        f.nodes[i].options.pre_vote = pre_vote;
-        f.nodes[i].options.step_down_on_removal = true;
-    }
-    fixture_start_all(&f);
-    fixture_elect(&f, 1);
-}
+    struct fixture_node *node = fixture_node(&f, id);
 
-static void drop_queue(void)
-{
-    for (size_t i = 0; i < f.queued; i++) {
-        raft_message_release(&f.nodes[0].options.alloc, &f.queue[i]);
-    }
-    f.queued = 0;
-}
+    for (size_t i = 1; i <= count; i++) {
+        struct raft_entry entry = {.term = 1, .index = i, .data = "x", .len_bytes = 1};
 
-static void propose_change(node_id leader, enum raft_change_type type, node_id id)
-{
-    struct raft_conf_change change = {.count = 1, .changes = {{type, id}}};
-
-    cr_assert_eq(raft_propose_conf_change(fixture_node(&f, leader)->raft, &change), MS_OK);
-}
-
-/*
- * Leader 1 of two removes itself and has proposed more; node 2 has stored the change, but is
- * never told that it is committed.
- */
-static void remove_leader_silently(void)
-{
-    propose_change(1, RAFT_REMOVE_MEMBER, 1);
-    fixture_flush(&f, 1);
-    cr_assert_eq(fixture_deliver(&f, 0), MS_OK);
-    fixture_flush(&f, 2);
-    cr_assert_eq(fixture_propose(&f, 1, "never committed"), MS_OK);
-    fixture_flush(&f, 1);
-    f.cut[1][2] = true;
-    for (size_t i = 0; i < f.queued; i++) {
-        if (f.queue[i].type == RAFT_MSG_APP_RESP) {
-            cr_assert_eq(fixture_deliver(&f, i), MS_OK);
-            break;
+        if (i == CHANGE_AT) {
+            entry.type = RAFT_ENTRY_CONF_CHANGE_V2;
+            entry.data = change_bytes;
+            cr_assert_eq(raft_conf_change_encode(change, change_bytes, sizeof(change_bytes),
+                                                 &entry.len_bytes),
+                         MS_OK);
         }
+        node->entries[node->count++] = entry;
     }
-    fixture_flush(&f, 1);
-    f.cut[1][2] = false;
-    drop_queue();
-    cr_assert_eq(fixture_status(&f, 1).state, RAFT_STATE_FOLLOWER, "it has removed itself");
-    cr_assert_not(fixture_status(&f, 1).is_voter);
-    cr_assert_lt(fixture_status(&f, 2).last_index, fixture_status(&f, 1).last_index);
-    cr_assert_lt(fixture_status(&f, 2).commit, fixture_status(&f, 1).commit);
+    node->hard = (struct raft_hard_state){.term = 1, .commit = commit};
+    node->applied = commit;
+    node->conf = *conf;
+    fixture_start(node);
+}
+
+static void campaign(node_id id)
+{
+    cr_assert_eq(raft_campaign(fixture_node(&f, id)->raft), MS_OK);
+    fixture_run(&f);
+}
+
+/* Of two, node 1 has removed itself. It has the longer log, and node 2 does not know. */
+static void prepare_removed_leader(bool pre_vote)
+{
+    static const struct raft_conf_change remove = {.count = 1,
+                                                   .changes = {{RAFT_REMOVE_MEMBER, 1}}};
+    static const struct raft_conf_state before = {.voters = {.count = 2, .ids = {1, 2}}};
+    static const struct raft_conf_state after = {.voters = {.count = 1, .ids = {2}}};
+
+    fixture_prepare(&f, 2);
+    f.nodes[0].options.pre_vote = pre_vote;
+    f.nodes[1].options.pre_vote = pre_vote;
+    store(1, &remove, CHANGE_AT + 1, CHANGE_AT, &after);
+    store(2, &remove, CHANGE_AT, CHANGE_AT - 1, &before);
 }
 
 static void check_successor(bool pre_vote)
 {
-    start(2, pre_vote);
-    remove_leader_silently();
+    prepare_removed_leader(pre_vote);
 
-    cr_assert_eq(raft_campaign(fixture_node(&f, 2)->raft), MS_OK);
-    fixture_run(&f);
-    /* Not elected by a configuration that is over, but now it knows the next. */
+    campaign(2);
+    /* Not elected by a configuration that is over, but it knows the new one now. */
     cr_assert_eq(fixture_status(&f, 2).state, RAFT_STATE_FOLLOWER);
-    cr_assert_eq(fixture_status(&f, 2).commit, fixture_status(&f, 1).commit);
+    cr_assert_eq(fixture_status(&f, 2).commit, CHANGE_AT);
     cr_assert(fixture_status(&f, 2).sole_voter);
 
     fixture_elect(&f, 2);
@@ -87,54 +79,104 @@ Test(raft_votes, thesis_9_6_rejected_pre_votes_tell_it_too)
     check_successor(true);
 }
 
-Test(raft_votes, thesis_4_2_2_a_removed_leader_still_knows_after_a_restart)
+/* The longest log is that of a voter who does not know that it is one; who asks it does. */
+Test(raft_votes, thesis_4_2_1_a_new_voter_learns_from_a_request_that_it_may_lead)
 {
-    start(2, false);
-    remove_leader_silently();
-    fixture_crash(&f, 1);
-    fixture_start(fixture_node(&f, 1));
+    static const struct raft_conf_change promote = {.count = 1, .changes = {{RAFT_ADD_VOTER, 3}}};
+    static const struct raft_conf_state before = {.voters = {.count = 2, .ids = {1, 2}},
+                                                  .learners = {.count = 1, .ids = {3}}};
+    static const struct raft_conf_state after = {.voters = {.count = 3, .ids = {1, 2, 3}}};
 
-    cr_assert_eq(raft_campaign(fixture_node(&f, 2)->raft), MS_OK);
-    fixture_run(&f);
-    fixture_elect(&f, 2);
+    fixture_prepare(&f, 3);
+    store(2, &promote, CHANGE_AT, CHANGE_AT, &after);
+    store(3, &promote, CHANGE_AT + 1, CHANGE_AT - 1, &before);
+
+    campaign(3);
+    cr_assert_eq(fixture_status(&f, 3).term, 1, "a learner must not campaign");
+    campaign(2);
+    cr_assert_eq(fixture_status(&f, 2).state, RAFT_STATE_CANDIDATE, "node 1 is down");
+    cr_assert(fixture_status(&f, 3).is_voter);
+
+    fixture_elect(&f, 3);
+    cr_assert(fixture_status(&f, 3).term_committed);
     fixture_fini(&f);
 }
 
-/* The one with the longest log does not know yet that it may lead; who asks for its vote does. */
-Test(raft_votes, thesis_4_2_1_a_new_voter_learns_from_the_request_that_it_is_one)
+/* The commit index is a claim about one entry, so it takes the very same entry to believe it. */
+Test(raft_votes, 5_3_commits_of_entries_that_this_log_does_not_have_are_ignored)
 {
-    start(3, false);
-    propose_change(1, RAFT_ADD_LEARNER, 3); /* of the voters remain 1 and 2 */
-    fixture_run(&f);
-    cr_assert(fixture_status(&f, 3).is_learner);
+    static const struct raft_conf_change update = {.count = 1,
+                                                   .changes = {{RAFT_UPDATE_MEMBER, 1}}};
+    static const struct raft_conf_state conf = {.voters = {.count = 3, .ids = {1, 2, 3}}};
+    static const struct {
+        raft_index index;
+        raft_term term;
+    } claims[] = {{3, 2}, {4, 1}, {UINT64_MAX, 1}, {3, 0}, {1, 1}, {0, 0}};
 
-    propose_change(1, RAFT_ADD_VOTER, 3);
-    cr_assert_eq(fixture_propose(&f, 1, "not at 2"), MS_OK);
-    fixture_flush(&f, 1);
-    /* Node 3 gets both entries, node 2 the first; only node 2 hears of the commit. */
-    f.cut[1][3] = true;
-    for (size_t i = 0; i < f.queued;) {
-        bool later = f.queue[i].to == 2 && f.queue[i].entries.entries[0].type == RAFT_ENTRY_NORMAL;
+    fixture_prepare(&f, 3);
+    store(1, &update, 3, CHANGE_AT, &conf);
+    for (size_t i = 0; i < sizeof(claims) / sizeof(claims[0]); i++) {
+        struct raft_message request = {.type = RAFT_MSG_VOTE,
+                                       .to = 1,
+                                       .from = 2,
+                                       .term = 2 + i,
+                                       .index = 3,
+                                       .log_term = 2,
+                                       .commit = claims[i].index,
+                                       .commit_term = claims[i].term};
 
-        if (later) {
-            raft_message_release(&f.nodes[0].options.alloc, &f.queue[i]);
-            f.queued--;
-            memmove(&f.queue[i], &f.queue[i + 1], (f.queued - i) * sizeof(f.queue[0]));
-        } else {
-            i++;
-        }
+        cr_assert_eq(raft_step(fixture_node(&f, 1)->raft, &request), MS_OK);
+        cr_assert_eq(fixture_status(&f, 1).commit, CHANGE_AT, "claim %zu was believed", i);
     }
-    while (f.queued > 0) {
-        bool to_leader = f.queue[0].to == 1;
+    fixture_fini(&f);
+}
 
+/* Its own quorum tells a leader; by then an old rejection may still arrive. */
+Test(raft_votes, 5_4_2_a_leader_does_not_take_commits_from_votes)
+{
+    struct raft_message late = {.type = RAFT_MSG_VOTE_RESP,
+                                .to = 1,
+                                .from = 3,
+                                .term = 1,
+                                .reject = true,
+                                .commit = 1,
+                                .commit_term = 1};
+
+    fixture_prepare(&f, 3);
+    fixture_start_all(&f);
+    cr_assert_eq(raft_campaign(fixture_node(&f, 1)->raft), MS_OK);
+    fixture_flush(&f, 1);
+    while (fixture_status(&f, 1).state != RAFT_STATE_LEADER) {
         cr_assert_eq(fixture_deliver(&f, 0), MS_OK);
         fixture_flush(&f, 2);
-        fixture_flush(&f, 3);
-        if (to_leader) {
-            break;
-        }
     }
-    drop_queue();
-    fixture_flush(&f, 1);
+    cr_assert_eq(raft_step(fixture_node(&f, 1)->raft, &late), MS_OK);
+    cr_assert_eq(fixture_status(&f, 1).commit, 0);
+    fixture_fini(&f);
+}
+
+/* A learner was asked for its vote by somebody who has been removed meanwhile. */
+Test(raft_votes, 5_1_who_may_not_campaign_tells_the_leader_of_a_later_term)
+{
+    static const struct raft_conf_state conf = {.voters = {.count = 2, .ids = {1, 2}},
+                                                .learners = {.count = 1, .ids = {3}}};
+    struct raft_message request = {.type = RAFT_MSG_VOTE, .to = 3, .from = 4, .term = 20};
+
+    fixture_prepare(&f, 3);
+    for (size_t i = 0; i < f.count; i++) {
+        f.nodes[i].conf = conf;
+    }
+    fixture_start_all(&f);
+    fixture_elect(&f, 1);
+    cr_assert_eq(raft_step(fixture_node(&f, 3)->raft, &request), MS_OK);
+    cr_assert_eq(fixture_propose(&f, 1, "everywhere"), MS_OK);
+    fixture_run(&f);
+    cr_assert_eq(fixture_status(&f, 1).state, RAFT_STATE_FOLLOWER);
+
+    fixture_elect(&f, 1);
+    cr_assert_eq(fixture_status(&f, 3).lead, 1);
+    fixture_tick(&f, 1, 1);
+    fixture_run(&f);
+    cr_assert_eq(fixture_status(&f, 3).commit, fixture_status(&f, 1).commit);
     fixture_fini(&f);
 }
