@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -14,7 +15,10 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
+
+#include "supervisor/process.h"
 
 #define LOCK_NAME          "lock"
 #define IDENTITY_NAME      "identity"
@@ -23,6 +27,12 @@
 #define IDENTITY_BYTES_MAX 512
 #define DIR_MODE           0700
 #define FILE_MODE          0600
+
+/* A supervisor that was told to die a moment ago may be seen alive once more. */
+#define HOLDER_END_MS 300
+
+/* Workers are killed by the kernel with their supervisor; one in the middle of a write ends it. */
+#define ORPHANS_END_S 5
 
 struct identity {
     uint64_t format;
@@ -89,11 +99,45 @@ static int make_with_parents(const char *node_dir, struct ms_err *err)
     return make_one(path, err);
 }
 
+static void on_alarm(int signo)
+{
+    (void)signo; /* its work is to interrupt flock */
+}
+
+/* Waits for workers that are dying with their supervisor. */
+static int wait_for_lock(int fd)
+{
+    const struct itimerval limit = {.it_value = {.tv_sec = ORPHANS_END_S}};
+    const struct itimerval none = {0};
+    const struct sigaction action = {.sa_handler = on_alarm};
+    struct sigaction before;
+    int result;
+
+    if (sigaction(SIGALRM, &action, &before) != 0) {
+        return -1;
+    }
+    (void)setitimer(ITIMER_REAL, &limit, NULL);
+    result = flock(fd, LOCK_EX);
+    (void)setitimer(ITIMER_REAL, &none, NULL);
+    (void)sigaction(SIGALRM, &before, NULL);
+    return result;
+}
+
+/* The pid in the lock file; 0 if there is none. */
+static pid_t read_holder(int fd)
+{
+    char text[32];
+    ssize_t len = pread(fd, text, sizeof(text) - 1, 0);
+
+    text[len > 0 ? len : 0] = '\0';
+    return (pid_t)strtol(text, NULL, 10);
+}
+
 static int take_lock(int dir_fd, const char *node_dir, int *out_fd, struct ms_err *err)
 {
-    char holder[32] = "";
     char text[32];
     int rc = MS_OK;
+    pid_t holder;
     ssize_t len;
     int fd;
 
@@ -106,12 +150,18 @@ static int take_lock(int dir_fd, const char *node_dir, int *out_fd, struct ms_er
             rc = ms_err_set(err, MS_EIO, errno, "data dir %s: lock", node_dir);
             goto out;
         }
-        len = pread(fd, holder, sizeof(holder) - 1, 0);
-        holder[len > 0 ? len : 0] = '\0';
-        holder[strspn(holder, "0123456789")] = '\0';
-        rc = ms_err_set(err, MS_EBUSY, 0, "data dir %s is locked by pid %s", node_dir,
-                        holder[0] != '\0' ? holder : "(unknown)");
-        goto out;
+        holder = read_holder(fd);
+        if (holder <= 0 || !process_ends_within(holder, HOLDER_END_MS)) {
+            rc = ms_err_set(err, MS_EBUSY, 0, "data dir %s is locked by pid %d", node_dir,
+                            (int)holder);
+            goto out;
+        }
+        if (wait_for_lock(fd) != 0) {
+            rc = ms_err_set(err, MS_EBUSY, 0,
+                            "data dir %s is locked: pid %d is gone, but not all of its workers are",
+                            node_dir, (int)holder);
+            goto out;
+        }
     }
     /* For the message above only: the lock itself is the kernel's. */
     len = snprintf(text, sizeof(text), "%d\n", (int)getpid());

@@ -184,6 +184,7 @@ static int draw_origin(uint64_t *out, struct ms_err *err)
 static int spawn(struct supervisor *s, struct worker *worker, struct ms_err *err)
 {
     int pair[2] = {-1, -1};
+    struct process_fds fds;
     int rc;
 
     rc = draw_origin(&worker->origin, err);
@@ -194,8 +195,9 @@ static int spawn(struct supervisor *s, struct worker *worker, struct ms_err *err
     if (rc != MS_OK) {
         return rc;
     }
-    rc = process_spawn(s->program_fd, ms_role_name(worker->role->role), pair[1], &worker->pid,
-                       &worker->pidfd, err);
+    fds = (struct process_fds){
+        .program = s->program_fd, .control = pair[1], .lock = s->datadir.lock_fd};
+    rc = process_spawn(&fds, ms_role_name(worker->role->role), &worker->pid, &worker->pidfd, err);
     (void)close(pair[1]);
     if (rc != MS_OK) {
         (void)close(pair[0]);

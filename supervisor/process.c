@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -19,7 +20,7 @@
 #include "common/fds.h"
 
 /* Above every fixed descriptor, so that placing those cannot overwrite it. */
-#define PROGRAM_FD_MIN 16
+#define FIXED_FDS_END 16
 
 #define ENVIRONMENT_MAX 1024
 
@@ -39,7 +40,7 @@ int process_open_self(int *out_fd, struct ms_err *err)
     if (fd < 0) {
         return ms_err_set(err, MS_EIO, errno, "open /proc/self/exe");
     }
-    high_fd = fcntl(fd, F_DUPFD_CLOEXEC, PROGRAM_FD_MIN);
+    high_fd = fcntl(fd, F_DUPFD_CLOEXEC, FIXED_FDS_END);
     (void)close(fd);
     if (high_fd < 0) {
         return ms_err_set(err, MS_EIO, errno, "duplicate the descriptor of the executable");
@@ -86,12 +87,14 @@ static void make_environment(char *out[static ENVIRONMENT_MAX + 1])
 }
 
 /* Between fork and exec: only system calls. */
-_Noreturn static void become_worker(int program_fd, const char *name, int control_fd,
+_Noreturn static void become_worker(const struct process_fds *fds, const char *name,
                                     char *const envp[])
 {
     char *const argv[] = {(char *)(uintptr_t)name, (char *)(uintptr_t)PROCESS_WORKER_MARK, NULL};
     struct sigaction action = {.sa_handler = SIG_DFL};
     sigset_t none;
+    int control_fd;
+    int lock_fd;
 
     /* Handlers go away with exec, but what is ignored would stay ignored. */
     for (int signo = 1; signo < NSIG; signo++) {
@@ -100,22 +103,22 @@ _Noreturn static void become_worker(int program_fd, const char *name, int contro
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
 
-    if (control_fd == MS_FD_CONTROL) {
-        if (fcntl(MS_FD_CONTROL, F_SETFD, 0) != 0) {
-            _exit(MS_EXIT_INTERNAL);
-        }
-    } else if (dup2(control_fd, MS_FD_CONTROL) < 0) {
+    /* First out of the way of the fixed numbers, which are then free to be taken. */
+    control_fd = fcntl(fds->control, F_DUPFD_CLOEXEC, FIXED_FDS_END);
+    lock_fd = fds->lock < 0 ? -1 : fcntl(fds->lock, F_DUPFD_CLOEXEC, FIXED_FDS_END);
+    if (control_fd < 0 || dup2(control_fd, MS_FD_CONTROL) < 0 ||
+        (fds->lock >= 0 && (lock_fd < 0 || dup2(lock_fd, MS_FD_LOCK) < 0))) {
         _exit(MS_EXIT_INTERNAL);
     }
     /* Ours are O_CLOEXEC one by one; this is for descriptors that our own parent left open. */
-    if (close_range(MS_FD_CONTROL + 1, ~0U, CLOSE_RANGE_CLOEXEC) != 0) {
+    if (close_range(fds->lock < 0 ? MS_FD_LOCK : MS_FD_LOCK + 1, ~0U, CLOSE_RANGE_CLOEXEC) != 0) {
         _exit(MS_EXIT_INTERNAL);
     }
-    (void)execveat(program_fd, "", argv, envp, AT_EMPTY_PATH);
+    (void)execveat(fds->program, "", argv, envp, AT_EMPTY_PATH);
     _exit(MS_EXIT_INTERNAL);
 }
 
-int process_spawn(int program_fd, const char *name, int control_fd, pid_t *out_pid, int *out_pidfd,
+int process_spawn(const struct process_fds *fds, const char *name, pid_t *out_pid, int *out_pidfd,
                   struct ms_err *err)
 {
     char *envp[ENVIRONMENT_MAX + 1];
@@ -129,7 +132,7 @@ int process_spawn(int program_fd, const char *name, int control_fd, pid_t *out_p
         return ms_err_set(err, MS_EIO, errno, "fork %s", name);
     }
     if (pid == 0) {
-        become_worker(program_fd, name, control_fd, envp);
+        become_worker(fds, name, envp);
     }
     /* Nobody but us reaps the child, so the number cannot mean another process yet. */
     pidfd = pidfd_open(pid, 0);
@@ -176,4 +179,17 @@ bool process_is_frozen(pid_t pid)
         return false;
     }
     return after_name[2] == 'T' || after_name[2] == 't';
+}
+
+bool process_ends_within(pid_t pid, int timeout_ms)
+{
+    struct pollfd ended = {.fd = pidfd_open(pid, 0), .events = POLLIN};
+    bool is_gone;
+
+    if (ended.fd < 0) {
+        return errno == ESRCH;
+    }
+    is_gone = poll(&ended, 1, timeout_ms) > 0;
+    (void)close(ended.fd);
+    return is_gone;
 }

@@ -4,10 +4,12 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "supervisor/datadir.h"
@@ -194,4 +196,30 @@ Test(datadir, a_left_over_temporary_identity_is_ignored)
     (void)fclose(file);
     make();
     make();
+}
+
+/* A supervisor that was killed leaves workers that are dying; they hold its lock until they are
+ * dead. */
+Test(datadir, workers_of_a_dead_supervisor_are_waited_for, .init = set_up, .fini = clean_up)
+{
+    struct datadir d;
+    struct ms_err err = {0};
+    siginfo_t info;
+    pid_t supervisor = fork();
+
+    if (supervisor == 0) {
+        if (datadir_open(&config, &d, &err) != MS_OK) {
+            _exit(1);
+        }
+        if (fork() == 0) { /* the worker: its dying takes a while */
+            (void)poll(NULL, 0, 100);
+        }
+        _exit(0);
+    }
+    /* Ended, and not yet waited for: its number is still taken. */
+    cr_assert_eq(waitid(P_PID, (id_t)supervisor, &info, WEXITED | WNOWAIT), 0);
+    cr_assert_eq(info.si_status, 0);
+    cr_assert_eq(datadir_open(&config, &d, &err), MS_OK, "%s", err.text);
+    datadir_close(&d);
+    cr_assert_eq(waitpid(supervisor, NULL, 0), supervisor);
 }

@@ -84,11 +84,27 @@ Test(process, a_failing_exec_is_an_exit)
     int pidfd = -1;
     int status = 0;
     int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    const struct process_fds fds = {.program = fd, .control = fd, .lock = -1};
 
-    cr_assert_eq(process_spawn(fd, "raftd", fd, &pid, &pidfd, &err), MS_OK, "%s", err.text);
+    cr_assert_eq(process_spawn(&fds, "raftd", &pid, &pidfd, &err), MS_OK, "%s", err.text);
     cr_assert_eq(waitpid(pid, &status, 0), pid);
     cr_assert(WIFEXITED(status));
     cr_assert_eq(WEXITSTATUS(status), MS_EXIT_INTERNAL);
     (void)close(pidfd);
     (void)close(fd);
+}
+
+Test(process, a_child_that_was_not_waited_for_is_gone)
+{
+    siginfo_t info;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        _exit(0);
+    }
+    cr_assert_not(process_ends_within(getpid(), 10));
+    cr_assert_eq(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+    cr_assert(process_ends_within(pid, 10000), "a zombie");
+    cr_assert_eq(waitpid(pid, NULL, 0), pid);
+    cr_assert(process_ends_within(pid, 0));
 }
