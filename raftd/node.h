@@ -35,8 +35,13 @@ struct raftd_node_options {
     struct ms_metrics *metrics;     /* borrowed; may be NULL */
     /* A neighbour broke the protocol; its link is dropped already. */
     void (*report_peer)(void *ctx, const struct ms_link_info *peer, const char *text);
-    /* The core has started; called once. */
+    /* The node serves, or will as soon as others let it; called once. */
     void (*on_ready)(void *ctx);
+    /*
+     * A sole voter is not ready before it leads. For the first start: whoever waits for it wants to
+     * write. A raftd that replaces another is ready with its core.
+     */
+    bool ready_when_leading;
     void *ctx;
 };
 

@@ -142,6 +142,18 @@ static struct raft_options core_options(struct raftd_node *node)
     };
 }
 
+static void say_ready(struct raftd_node *node)
+{
+    const struct raft_basic_status *basic = &node->basic;
+
+    if (node->said_ready ||
+        (node->options.ready_when_leading && basic->sole_voter && !basic->term_committed)) {
+        return;
+    }
+    node->said_ready = true;
+    node->options.on_ready(node->options.ctx);
+}
+
 void raftd_node_create_core(struct raftd_node *node)
 {
     const struct raft_options options = core_options(node);
@@ -162,7 +174,7 @@ void raftd_node_create_core(struct raftd_node *node)
            MS_F_U64("commit", node->basic.commit), MS_F_U64("applied", node->basic.applied),
            MS_F_U64("last_index", node->basic.last_index),
            MS_F_U64("snapshot_index", node->log.state.snapshot_index));
-    node->options.on_ready(node->options.ctx);
+    say_ready(node);
 }
 
 /* ---- out of the core ---- */
@@ -259,6 +271,7 @@ static void do_one_ready(struct raftd_node *node)
         note_roles(node, &ready.soft_state);
     }
     raftd_node_publish(node);
+    say_ready(node);
     for (size_t i = 0; i < ready.message_count; i++) {
         route(node, &ready.messages[i]);
     }

@@ -43,6 +43,7 @@ struct raftd_node {
     enum raftd_node_phase phase;
     struct ms_instant now;
     bool draining;
+    bool said_ready;
     struct ms_err failure; /* status other than MS_OK: the node cannot go on */
 
     struct raft *raft; /* NULL before RUNNING */

@@ -184,6 +184,7 @@ static int create_node(struct process *process, struct ms_err *err)
         .metrics = ms_worker_metrics(process->worker),
         .report_peer = on_bad_peer,
         .on_ready = on_ready,
+        .ready_when_leading = ms_worker_identity(process->worker)->generation == 1,
         .ctx = process,
     };
 

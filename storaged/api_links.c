@@ -105,9 +105,8 @@ static int greet(struct api_links *links, struct api_slot *slot)
 int api_links_result(struct api_links *links, const struct apply_result *result)
 {
     struct api_slot *slot = find_origin(links, result->id.origin);
-    const struct ms_apply_result message = {.id = result->id,
-                                            .revision = result->revision,
-                                            .code = (uint32_t)result->code};
+    const struct ms_apply_result message = {
+        .id = result->id, .revision = result->revision, .code = (uint32_t)result->code};
     int rc;
 
     if (slot == NULL) {

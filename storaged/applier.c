@@ -236,6 +236,13 @@ static int apply_batch(struct applier *applier, struct ms_err *err)
     }
     rc = apply_entries(applier->options.apply, applier->batch, applier->batch_count,
                        applier->results, &applier->result_count, err);
+    applier->result_next = 0;
+    if (rc == MS_ENOSPC) {
+        /* Part of it may be applied, and is answered; the rest stays in the batch. */
+        applier->done_due = ms_link_is_open(&applier->link);
+        engine_meta(applier->options.engine, &applier->meta);
+        return rc;
+    }
     if (rc != MS_OK) {
         applier->result_count = 0;
         return rc;
@@ -245,7 +252,6 @@ static int apply_batch(struct applier *applier, struct ms_err *err)
     applier->quiet_bytes += applier->data_bytes;
     applier->batch_count = 0;
     applier->data_bytes = 0;
-    applier->result_next = 0;
     applier->done_due = ms_link_is_open(&applier->link);
     engine_meta(applier->options.engine, &applier->meta);
     count_batch(applier, ms_clock_elapsed_ns(begin, ms_clock_now()));
@@ -490,7 +496,9 @@ static enum applier_status run(struct applier *applier, struct ms_err *err)
     }
     rc = apply_batch(applier, err);
     if (rc == MS_ENOSPC) {
-        return APPLIER_BLOCKED; /* the batch stays; the owner's tick tries again */
+        /* What cannot be sent now is sent first when the owner's tick tries the batch again. */
+        (void)send_answers(applier);
+        return APPLIER_BLOCKED;
     }
     if (rc == MS_EPROTO) {
         applier->batch_count = 0;

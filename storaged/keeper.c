@@ -12,11 +12,11 @@
 struct keeper {
     struct keeper_options options;
     struct snapshot_job *job;
-    struct snapshot_file newest;   /* index 0: there is none */
-    uint64_t bytes_at_newest;      /* applier_bytes when it was taken */
-    uint64_t bytes_at_start;       /* ... when the one being written was begun */
-    raft_index compact_asked;      /* the highest index that the log was asked to forget */
-    struct ms_instant not_before;  /* of the next snapshot, after a failure */
+    struct snapshot_file newest;  /* index 0: there is none */
+    uint64_t bytes_at_newest;     /* applier_bytes when it was taken */
+    uint64_t bytes_at_start;      /* ... when the one being written was begun */
+    raft_index compact_asked;     /* the highest index that the log was asked to forget */
+    struct ms_instant not_before; /* of the next snapshot, after a failure */
     struct ms_instant suggest_not_before;
     bool log_full;
 };

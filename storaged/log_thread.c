@@ -13,10 +13,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
-#include "storaged/ipc_entries.h"
-
-/* Entries handed to the store at a time. */
-#define LOG_THREAD_PIECE 256
+#include "storaged/log_intake.h"
 
 struct orders {
     bool stop;
@@ -24,18 +21,6 @@ struct orders {
     struct log_thread_link *link; /* owned; NULL: none */
     bool has_mark;
     struct log_thread_mark mark;
-};
-
-/* The message at hand: a part of it may be staged already. */
-struct intake {
-    bool busy;
-    struct ms_ipc_message message;
-    struct ipc_entries entries;
-    bool has_piece; /* piece was read but did not fit yet */
-    size_t piece_count;
-    struct log_entry piece[LOG_THREAD_PIECE];
-    uint32_t left; /* entries of the message that are not read yet */
-    raft_index next_index;
 };
 
 struct log_thread {
@@ -52,7 +37,7 @@ struct log_thread {
     struct ms_link link;
     bool draining; /* the far end is dead */
     struct orders pending;
-    struct intake intake;
+    struct log_intake intake;
     size_t staged_bytes;
     uint64_t staged_seq;  /* of the last message staged whole */
     uint64_t durable_seq; /* of the last one that is durable */
@@ -285,106 +270,16 @@ static int answer(struct log_thread *thread)
 
 /* ---- taking in ----------------------------------------------------------------------------- */
 
-/* Begins a message. Its fixed part is checked here, its entries as they are read. */
-static int begin_message(struct log_thread *thread)
-{
-    struct intake *intake = &thread->intake;
-    const struct ms_ipc_message *message = &intake->message;
-    uint64_t seq;
-
-    intake->left = 0;
-    intake->has_piece = false;
-    if (message->type == MS_IPC_LOG_APPEND) {
-        const struct ms_log_append *append = (const void *)message->body;
-
-        seq = append->seq;
-        intake->left = append->count;
-        intake->next_index = append->first_index;
-        intake->entries =
-            (struct ipc_entries){.tail = message->tail, .tail_bytes = message->tail_bytes};
-    } else {
-        seq = ((const struct ms_log_conf *)(const void *)message->body)->seq;
-    }
-    intake->busy = true;
-    return seq == thread->staged_seq + 1 ? MS_OK : MS_EPROTO;
-}
-
-/* Reads the next entries of the message into the piece. */
-static int read_piece(struct intake *intake)
-{
-    intake->piece_count = 0;
-    while (intake->left > 0 && intake->piece_count < LOG_THREAD_PIECE) {
-        struct log_entry *entry = &intake->piece[intake->piece_count];
-
-        if (ipc_entries_next(&intake->entries, entry) != MS_OK ||
-            entry->index != intake->next_index) {
-            return MS_EPROTO;
-        }
-        intake->next_index++;
-        intake->left--;
-        intake->piece_count++;
-    }
-    if (intake->left == 0 && intake->entries.offset != intake->entries.tail_bytes) {
-        return MS_EPROTO;
-    }
-    intake->has_piece = true;
-    return MS_OK;
-}
-
-/* Stages what is left of a LOG_APPEND. MS_EAGAIN: sync first. */
-static int stage_append(struct log_thread *thread, struct ms_err *err)
-{
-    struct intake *intake = &thread->intake;
-    const struct ms_log_append *append = (const void *)intake->message.body;
-    int rc = MS_OK;
-
-    for (;;) {
-        const struct ms_hard_state *hard_state;
-
-        if (!intake->has_piece) {
-            rc = read_piece(intake);
-            if (rc != MS_OK) {
-                return rc;
-            }
-        }
-        /* Behind the last entry: its commit index may name it. */
-        hard_state =
-            intake->left == 0 && append->has_hard_state != 0 ? &append->hard_state : NULL;
-        rc = log_store_append(thread->store, intake->piece, intake->piece_count, hard_state, err);
-        if (rc != MS_OK) {
-            return rc;
-        }
-        intake->has_piece = false;
-        if (intake->left == 0) {
-            return MS_OK;
-        }
-    }
-}
-
-static int stage_message(struct log_thread *thread, struct ms_err *err)
-{
-    const struct ms_ipc_message *message = &thread->intake.message;
-
-    if (message->type == MS_IPC_LOG_APPEND) {
-        return stage_append(thread, err);
-    }
-    if (message->tail_bytes > MS_CONF_STATE_BYTES_MAX) {
-        return MS_EPROTO;
-    }
-    return log_store_put_conf(thread->store,
-                              ((const struct ms_log_conf *)(const void *)message->body)->index,
-                              message->tail, message->tail_bytes, err);
-}
-
 /*
  * Stages what waits in the link, up to a batch. MS_EAGAIN: nothing waits any more; MS_OK: a sync is
  * due first. A fault of the far end drops the link and is MS_EAGAIN, too.
  */
 static int gather(struct log_thread *thread, struct ms_err *err)
 {
-    struct intake *intake = &thread->intake;
+    struct log_intake *intake = &thread->intake;
 
     while (thread->staged_bytes < LOG_THREAD_BATCH_BYTES) {
+        uint64_t seq = 0;
         int rc;
 
         if (!intake->busy) {
@@ -393,14 +288,14 @@ static int gather(struct log_thread *thread, struct ms_err *err)
                 return MS_EAGAIN;
             }
             if (rc == MS_OK) {
-                rc = begin_message(thread);
+                log_intake_begin(intake, &seq);
             }
-            if (rc != MS_OK) {
+            if (rc != MS_OK || seq != thread->staged_seq + 1) {
                 refuse_peer(thread, "malformed message on the log link");
                 return MS_EAGAIN;
             }
         }
-        rc = stage_message(thread, err);
+        rc = log_intake_stage(intake, thread->store, err);
         if (rc == MS_EAGAIN) {
             thread->staged_bytes += LOG_THREAD_BATCH_BYTES; /* the store is full up to a sync */
             return MS_OK;
@@ -414,7 +309,6 @@ static int gather(struct log_thread *thread, struct ms_err *err)
         }
         thread->staged_bytes += sizeof(intake->message.body) + intake->message.tail_bytes;
         thread->staged_seq++;
-        intake->busy = false;
         ms_link_release(&thread->link);
     }
     return MS_OK;

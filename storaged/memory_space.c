@@ -16,7 +16,7 @@
 #define RESERVE_BYTES_MIN (UINT64_C(2) << 20)
 #define MAP_SLACK_BYTES   (UINT64_C(1) << 30)
 
-/* Above the limit free pages are counted after every so many commits. */
+/* Above the limit free pages are counted after every so many commits, or a step of growth. */
 #define MEASURE_COMMITS 64
 
 /* A full store is open again when it has come so far below its limit. */
@@ -216,7 +216,7 @@ void memory_space_committed(struct memory_space *space)
         space->full = false;
         return;
     }
-    if (space->unmeasured >= MEASURE_COMMITS) {
+    if (space->unmeasured >= MEASURE_COMMITS || file_bytes >= space->measured_at + STEP_BYTES) {
         /* The count can only fail as any read can, and then the next one says so. */
         (void)memory_space_measure(space, NULL);
     }
@@ -232,6 +232,7 @@ int memory_space_measure(struct memory_space *space, struct ms_err *err)
         return rc;
     }
     space->unmeasured = 0;
+    space->measured_at = file_bytes;
     space->used_bytes = free < file_bytes ? file_bytes - free : 0;
     if (space->refused) {
         /* Free pages inside the file are as good as new ones. */

@@ -23,6 +23,7 @@ struct memory_space {
     uint64_t reserved_bytes; /* of the file, from its start */
     uint64_t used_bytes;     /* an upper bound, exact after memory_space_measure */
     uint32_t unmeasured;     /* commits since */
+    uint64_t measured_at;    /* how long the file was then */
     bool refused;            /* the file system had no room for the reserve */
     bool full;
 };

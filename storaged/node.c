@@ -410,8 +410,7 @@ static int compact(struct store_node *node, bool *more, struct ms_err *err)
     if (!node->compacting && stats.compacted_to >= meta->compact_revision) {
         return MS_OK;
     }
-    rc = engine_compact_step(node->parts.engine, STORE_NODE_COMPACT_BUDGET, &node->compacting,
-                             err);
+    rc = engine_compact_step(node->parts.engine, STORE_NODE_COMPACT_BUDGET, &node->compacting, err);
     if (rc != MS_OK) {
         return fail(node, MS_EXIT_INTERNAL, rc);
     }

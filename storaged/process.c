@@ -131,8 +131,7 @@ static void on_bad_peer(void *ctx, const struct ms_link_info *peer, const char *
     struct process *process = ctx;
 
     ms_log(MS_LOG_ERROR, "neighbour broke the protocol",
-           MS_F_STR("peer", ms_role_name((enum ms_role)peer->peer_role)),
-           MS_F_STR("detail", text));
+           MS_F_STR("peer", ms_role_name((enum ms_role)peer->peer_role)), MS_F_STR("detail", text));
     ms_worker_report_peer(process->worker, peer, text);
 }
 

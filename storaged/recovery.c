@@ -96,8 +96,8 @@ static int replay_conf(void *ctx, raft_index index, uint8_t *dst, size_t *len_by
 {
     const struct replay *replay = ctx;
     raft_index found = 0;
-    int rc = log_store_conf(replay->store, index, dst, MS_CONF_STATE_BYTES_MAX, len_bytes, &found,
-                            NULL);
+    int rc =
+        log_store_conf(replay->store, index, dst, MS_CONF_STATE_BYTES_MAX, len_bytes, &found, NULL);
 
     return rc == MS_OK && found != index ? MS_ENOENT : rc;
 }
@@ -215,8 +215,7 @@ static int open_engine(const struct recovery_options *options, struct recovered 
     return rc;
 }
 
-int recovery_open(const struct recovery_options *options, struct recovered *out,
-                  struct ms_err *err)
+int recovery_open(const struct recovery_options *options, struct recovered *out, struct ms_err *err)
 {
     struct ms_instant begin = ms_clock_now();
     struct recovered recovered = {0};
@@ -243,9 +242,9 @@ int recovery_open(const struct recovery_options *options, struct recovered *out,
     ms_log(MS_LOG_INFO, "storage recovered",
            MS_F_STR("engine", recovered.kept ? "kept" : "rebuilt"),
            MS_F_STR("reason", recovered.kept ? NULL : result.distrust),
-           MS_F_U64("snapshot_index", state.snapshot_index),
-           MS_F_U64("replayed", result.entries), MS_F_U64("applied", meta.applied),
-           MS_F_U64("first_index", state.first_index), MS_F_U64("last_index", state.last_index),
+           MS_F_U64("snapshot_index", state.snapshot_index), MS_F_U64("replayed", result.entries),
+           MS_F_U64("applied", meta.applied), MS_F_U64("first_index", state.first_index),
+           MS_F_U64("last_index", state.last_index),
            MS_F_U64("duration_ms", ms_clock_elapsed_ms(begin, ms_clock_now())));
     *out = recovered;
     return MS_OK;

@@ -40,7 +40,7 @@ static void wal_unstage(struct wal *wal)
     wal->staged = wal->durable; /* written by this thread alone: no lock to read it */
 }
 
-static struct wal_segment *wal_last(const struct wal *wal)
+struct wal_segment *wal_last(const struct wal *wal)
 {
     return wal->segment_count > 0 ? wal->segments[wal->segment_count - 1] : NULL;
 }
@@ -61,7 +61,6 @@ int wal_segments_push(struct wal *wal, struct wal_segment *segment, struct ms_er
             reallocarray(wal->segments, room, sizeof(struct wal_segment *));
 
         if (grown == NULL) {
-            wal_segment_free(segment);
             return ms_err_set(err, MS_ENOMEM, 0, "memory for the table of segments");
         }
         wal->segments = grown;
@@ -80,7 +79,7 @@ static int wal_break(struct wal *wal, int rc)
     return wal->broken;
 }
 
-static int wal_check(const struct wal *wal, struct ms_err *err)
+int wal_check(const struct wal *wal, struct ms_err *err)
 {
     if (wal->broken != MS_OK) {
         return ms_err_set(err, wal->broken, 0, "a write to the log failed before");
@@ -88,9 +87,8 @@ static int wal_check(const struct wal *wal, struct ms_err *err)
     return MS_OK;
 }
 
-/* Seals the batch, writes it at the end of the last segment and syncs. */
-static int wal_write_batch(struct wal *wal, struct wal_segment *segment, uint8_t *batch,
-                           size_t payload_bytes, struct ms_err *err)
+int wal_write_batch(struct wal *wal, struct wal_segment *segment, uint8_t *batch,
+                    size_t payload_bytes, struct ms_err *err)
 {
     size_t total = wal_batch_seal(batch, payload_bytes, &segment->header, wal->next_number);
     char name[WAL_NAME_BYTES];
@@ -149,6 +147,7 @@ static int wal_begin_segment(struct wal *wal, struct ms_err *err)
     (void)pthread_mutex_unlock(&wal->lock);
     if (rc != MS_OK) {
         (void)close(fd);
+        wal_segment_free(segment);
         return wal_break(wal, rc);
     }
     if (wal->write_fd >= 0) {
@@ -160,9 +159,7 @@ static int wal_begin_segment(struct wal *wal, struct ms_err *err)
                            err);
 }
 
-/* Sees to it that the last segment has room for a batch and leaves reserve_bytes behind it. */
-static int wal_make_room(struct wal *wal, size_t payload_bytes, size_t reserve_bytes,
-                         struct ms_err *err)
+int wal_make_room(struct wal *wal, size_t payload_bytes, size_t reserve_bytes, struct ms_err *err)
 {
     uint64_t needed = wal_blocks_up(WAL_BATCH_HEADER_BYTES + payload_bytes) + reserve_bytes;
     const struct wal_segment *segment = wal_last(wal);
@@ -229,8 +226,8 @@ static int wal_room_for(const struct wal *wal, size_t bytes, struct ms_err *err)
 }
 
 /* Drops entries that a snapshot covers, and finds out how many bytes the others take. */
-static int wal_check_entries(const struct wal *wal, const struct log_entry **entries,
-                             size_t *count, size_t *bytes, struct ms_err *err)
+static int wal_check_entries(const struct wal *wal, const struct log_entry **entries, size_t *count,
+                             size_t *bytes, struct ms_err *err)
 {
     const struct log_entry *first = *entries;
     size_t n = *count;
@@ -245,8 +242,8 @@ static int wal_check_entries(const struct wal *wal, const struct log_entry **ent
         first++;
         n--;
     }
-    if (n > 0 && (first->index < wal->staged.first_index ||
-                  first->index > wal->staged.last_index + 1)) {
+    if (n > 0 &&
+        (first->index < wal->staged.first_index || first->index > wal->staged.last_index + 1)) {
         return ms_err_set(err, MS_EINVAL, 0,
                           "entry %" PRIu64 " does not follow a log of %" PRIu64 " to %" PRIu64,
                           first->index, wal->staged.first_index, wal->staged.last_index);
@@ -321,144 +318,6 @@ static int wal_put_conf_record(struct log_store *store, raft_index index, const 
     wal->payload_bytes += bytes;
     wal->summary.confs[wal->summary.conf_count++] = index;
     return MS_OK;
-}
-
-/* ---- marks --------------------------------------------------------------------------------- */
-
-/* Writes a mark in a batch of its own. What is staged comes after it. */
-static int wal_mark(struct wal *wal, enum wal_record_type type, raft_index index, raft_term term,
-                    struct ms_err *err)
-{
-    struct wal_item item = {.type = type, .mark = {.index = index, .term = term}};
-    struct log_state after = wal->durable;
-    size_t payload_bytes;
-    int rc;
-
-    if (wal_state_take(&after, &item, NULL) != MS_OK) {
-        return ms_err_set(err, MS_EINVAL, 0, "entry %" PRIu64 " cannot be marked in the log",
-                          index);
-    }
-    rc = wal_make_room(wal, wal_record_bytes(2 * sizeof(uint64_t)), 0, err);
-    if (rc != MS_OK) {
-        return rc;
-    }
-    payload_bytes = wal_put_mark(wal->mark_block + WAL_BATCH_HEADER_BYTES, type, index, term);
-    rc = wal_write_batch(wal, wal_last(wal), wal->mark_block, payload_bytes, err);
-    if (rc != MS_OK) {
-        return rc;
-    }
-    (void)pthread_mutex_lock(&wal->lock);
-    wal->durable = after;
-    (void)pthread_mutex_unlock(&wal->lock);
-    /* The staged state runs ahead in its entries only; the marks are the same in both. */
-    if (wal->payload_bytes == 0) {
-        wal->staged = after;
-    } else {
-        wal->staged.first_index = after.first_index;
-        wal->staged.compacted_term = after.compacted_term;
-        wal->staged.snapshot_index = after.snapshot_index;
-        wal->staged.snapshot_term = after.snapshot_term;
-    }
-    return MS_OK;
-}
-
-static int wal_set_snapshot(struct log_store *store, raft_index index, raft_term term,
-                            struct ms_err *err)
-{
-    struct wal *wal = (struct wal *)store;
-    raft_term held = 0;
-    int rc = wal_check(wal, err);
-
-    if (rc != MS_OK) {
-        return rc;
-    }
-    if (index < wal->durable.snapshot_index) {
-        return ms_err_set(err, MS_EINVAL, 0, "snapshot %" PRIu64 " is older than %" PRIu64, index,
-                          wal->durable.snapshot_index);
-    }
-    rc = wal_term(store, index, &held, err);
-    if (rc == MS_OK && held == term) {
-        return wal_mark(wal, WAL_RECORD_SNAPSHOT, index, term, err);
-    }
-    if (rc != MS_OK && rc != MS_EUNAVAILABLE && rc != MS_ECOMPACTED) {
-        return rc;
-    }
-    if (wal->payload_bytes > 0) {
-        return ms_err_set(err, MS_EINVAL, 0, "entries are staged for a log that is to start anew");
-    }
-    rc = wal_mark(wal, WAL_RECORD_RESET, index, term, err);
-    if (rc == MS_OK) {
-        wal_release_segments(wal);
-    }
-    return rc;
-}
-
-static int wal_compact(struct log_store *store, raft_index index, struct ms_err *err)
-{
-    struct wal *wal = (struct wal *)store;
-    raft_index staged_lowest = wal->summary.lowest;
-    raft_term term = 0;
-    int rc = wal_check(wal, err);
-
-    if (rc != MS_OK || index < wal->durable.first_index) {
-        return rc;
-    }
-    if (index > wal->durable.snapshot_index || index > wal->durable.last_index ||
-        (staged_lowest != 0 && staged_lowest <= index)) {
-        return ms_err_set(err, MS_EINVAL, 0,
-                          "compacting to %" PRIu64 " with a snapshot at %" PRIu64
-                          " and a log to %" PRIu64,
-                          index, wal->durable.snapshot_index, wal->durable.last_index);
-    }
-    rc = wal_term(store, index, &term, err);
-    if (rc == MS_OK) {
-        rc = wal_mark(wal, WAL_RECORD_COMPACT, index, term, err);
-    }
-    if (rc == MS_OK) {
-        wal_release_segments(wal);
-    }
-    return rc;
-}
-
-/* How many of the oldest segments hold nothing that is still wanted and are not being read. */
-static size_t wal_releasable(const struct wal *wal)
-{
-    raft_index below = wal->durable.first_index; /* entries from here on are wanted */
-    size_t count = 0;
-
-    /* What a segment and all before it hold ends where the next one begins. */
-    while (count + 1 < wal->segment_count && wal->segments[count + 1]->before < below &&
-           wal->segments[count]->pins == 0) {
-        count++;
-    }
-    return count;
-}
-
-void wal_release_segments(struct wal *wal)
-{
-    struct wal_segment *released[16];
-    size_t count;
-
-    do {
-        (void)pthread_mutex_lock(&wal->lock);
-        count = wal_releasable(wal);
-        if (count > sizeof(released) / sizeof(released[0])) {
-            count = sizeof(released) / sizeof(released[0]);
-        }
-        if (count > 0) {
-            memcpy(released, wal->segments, count * sizeof(released[0]));
-            wal->segment_count -= count;
-            memmove(wal->segments, wal->segments + count,
-                    wal->segment_count * sizeof(released[0]));
-        }
-        (void)pthread_mutex_unlock(&wal->lock);
-        for (size_t i = 0; i < count; i++) {
-            wal_segment_free(released[i]);
-        }
-    } while (count > 0);
-    if (wal->segment_count > 0) {
-        wal_stock_release(wal->stock, wal->segments[0]->header.sequence);
-    }
 }
 
 /* ---- the rest ------------------------------------------------------------------------------ */

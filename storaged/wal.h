@@ -1,9 +1,9 @@
 /*
  * wal: the log store in files of its own: segments of checksummed batches, one sync per batch.
  *
- * The default implementation of log_store. The format is drawn in wal_format.h. What a start finds is
- * either whole, or ends in a torn batch, which is cut, or is damaged: then it says where and changes
- * nothing.
+ * The default implementation of log_store. The format is drawn in wal_format.h. What a start finds
+ * is either whole, or ends in a torn batch, which is cut, or is damaged: then it says where and
+ * changes nothing.
  */
 #ifndef METASTORE_STORAGED_WAL_H
 #define METASTORE_STORAGED_WAL_H
@@ -34,8 +34,8 @@ struct wal_options {
 struct wal_report {
     uint64_t segments;
     uint64_t read_bytes;
-    bool direct;      /* direct writes are used */
-    bool tail_cut;    /* a torn batch was cut ... */
+    bool direct;                    /* direct writes are used */
+    bool tail_cut;                  /* a torn batch was cut ... */
     char tail_file[WAL_NAME_BYTES]; /* ... from this file ... */
     uint64_t tail_offset;           /* ... at this offset */
 };

@@ -10,13 +10,13 @@
 
 #include "common/le.h"
 
-#define WAL_BATCH_MAGIC        0x4257534du /* "MSWB" */
-#define WAL_HEADER_SUMMED      40u
-#define WAL_BATCH_MAGIC_AT     8u
-#define WAL_HARD_STATE_BYTES   24u
-#define WAL_CONF_BYTES         8u
-#define WAL_MARK_BYTES         16u
-#define WAL_OPENING_NUMBERS    (WAL_OPENING_BYTES / 8)
+#define WAL_BATCH_MAGIC      0x4257534du /* "MSWB" */
+#define WAL_HEADER_SUMMED    40u
+#define WAL_BATCH_MAGIC_AT   8u
+#define WAL_HARD_STATE_BYTES 24u
+#define WAL_CONF_BYTES       8u
+#define WAL_MARK_BYTES       16u
+#define WAL_OPENING_NUMBERS  (WAL_OPENING_BYTES / 8)
 
 static const uint8_t wal_magic[8] = {'M', 'S', 'W', 'A', 'L', 'S', 'E', 'G'};
 
@@ -78,10 +78,10 @@ size_t wal_put_opening(uint8_t *dst, const struct wal_opening *opening)
 {
     const struct log_state *state = &opening->state;
     const uint64_t numbers[WAL_OPENING_NUMBERS] = {
-        opening->previous_sequence, opening->previous_end,   opening->previous_lowest,
-        opening->previous_confs,    state->hard_state.term,  state->hard_state.vote,
-        state->hard_state.commit,   state->first_index,      state->last_index,
-        state->last_term,           state->compacted_term,   state->snapshot_index,
+        opening->previous_sequence, opening->previous_end,  opening->previous_lowest,
+        opening->previous_confs,    state->hard_state.term, state->hard_state.vote,
+        state->hard_state.commit,   state->first_index,     state->last_index,
+        state->last_term,           state->compacted_term,  state->snapshot_index,
         state->snapshot_term,
     };
     size_t total = wal_put_record(dst, WAL_RECORD_OPENING, WAL_OPENING_BYTES);
@@ -151,7 +151,7 @@ size_t wal_batch_seal(uint8_t *batch, size_t payload_bytes, const struct wal_hea
     ms_le_put_u64(batch + 24, number);
     memset(batch + len_bytes, 0, total - len_bytes);
     ms_le_put_u64(batch, XXH3_64bits_withSeed(batch + WAL_BATCH_MAGIC_AT,
-                                            len_bytes - WAL_BATCH_MAGIC_AT, segment->salt));
+                                              len_bytes - WAL_BATCH_MAGIC_AT, segment->salt));
     return total;
 }
 
@@ -174,8 +174,8 @@ bool wal_batch_valid(const uint8_t *batch, size_t len_bytes, const struct wal_he
 {
     assert(len_bytes >= WAL_BATCH_HEADER_BYTES);
     return ms_le_get_u64(batch) == XXH3_64bits_withSeed(batch + WAL_BATCH_MAGIC_AT,
-                                                      len_bytes - WAL_BATCH_MAGIC_AT,
-                                                      segment->salt);
+                                                        len_bytes - WAL_BATCH_MAGIC_AT,
+                                                        segment->salt);
 }
 
 static int wal_decode_opening(const uint8_t *body, size_t body_bytes, struct wal_opening *out)

@@ -118,8 +118,7 @@ int wal_batch_take(const struct wal_batch *batch, struct log_state *state,
     return MS_OK;
 }
 
-static int grow(void **array, size_t *room, size_t wanted, size_t element_bytes,
-                struct ms_err *err)
+static int grow(void **array, size_t *room, size_t wanted, size_t element_bytes, struct ms_err *err)
 {
     size_t more = *room == 0 ? 64 : *room * 2;
     void *grown;

@@ -98,8 +98,7 @@ int wal_io_write_durably(const struct wal_io *io, int fd, struct wal_file_mode m
     return rc;
 }
 
-int wal_io_probe(const struct wal_io *io, int dir_fd, struct wal_file_mode *out,
-                 struct ms_err *err)
+int wal_io_probe(const struct wal_io *io, int dir_fd, struct wal_file_mode *out, struct ms_err *err)
 {
     struct wal_file_mode direct = {.direct = true};
     struct ms_err why = {.status = MS_OK};

@@ -25,12 +25,12 @@
 
 struct wal_segment {
     struct wal_header header;
-    uint64_t end;         /* offset behind its last batch */
-    raft_index lowest;    /* of the entries in it; 0: has none */
-    raft_index before;    /* the log's last index when it was begun */
-    uint64_t confs;       /* configurations in it */
-    uint32_t pins;        /* readers that are at it: it must keep its name */
-    bool indexed;         /* directory is filled */
+    uint64_t end;      /* offset behind its last batch */
+    raft_index lowest; /* of the entries in it; 0: has none */
+    raft_index before; /* the log's last index when it was begun */
+    uint64_t confs;    /* configurations in it */
+    uint32_t pins;     /* readers that are at it: it must keep its name */
+    bool indexed;      /* directory is filled */
     struct wal_directory directory;
 };
 
@@ -72,14 +72,37 @@ void wal_destroy(struct log_store *store);
 int wal_recover(struct wal *wal, const struct wal_options *options, struct wal_report *report,
                 struct ms_err *err);
 
-/* Appends a segment to the table (with the lock); takes it also on failure. */
+/* Appends a segment to the table (with the lock), which then owns it. MS_ENOMEM: it does not. */
 int wal_segments_push(struct wal *wal, struct wal_segment *segment, struct ms_err *err);
 void wal_segment_free(struct wal_segment *segment);
 
+/* Writing thread: MS_OK, or the failure that ended all writing. */
+int wal_check(const struct wal *wal, struct ms_err *err);
+
+/* The segment that is written; NULL before the first. */
+struct wal_segment *wal_last(const struct wal *wal);
+
+/*
+ * Sees to it that the last segment has room for a batch and leaves reserve_bytes behind it.
+ * MS_EAGAIN: another segment is needed, and none is ready.
+ */
+int wal_make_room(struct wal *wal, size_t payload_bytes, size_t reserve_bytes, struct ms_err *err);
+
+/*
+ * Seals the batch (room for its header in front of the payload), writes it at the end of the
+ * segment and syncs. MS_EIO: nothing may be written any more.
+ */
+int wal_write_batch(struct wal *wal, struct wal_segment *segment, uint8_t *batch,
+                    size_t payload_bytes, struct ms_err *err);
+
+/* Marks. */
+int wal_set_snapshot(struct log_store *store, raft_index index, raft_term term, struct ms_err *err);
+int wal_compact(struct log_store *store, raft_index index, struct ms_err *err);
+
 /* Reading side of the interface. */
 int wal_term(struct log_store *store, raft_index index, raft_term *out, struct ms_err *err);
-int wal_entries(struct log_store *store, const struct log_store_range *range,
-                log_store_visit visit, void *ctx, struct ms_err *err);
+int wal_entries(struct log_store *store, const struct log_store_range *range, log_store_visit visit,
+                void *ctx, struct ms_err *err);
 int wal_conf(struct log_store *store, raft_index index, uint8_t *dst, size_t dst_bytes,
              size_t *conf_bytes, raft_index *conf_index, struct ms_err *err);
 

@@ -1,8 +1,8 @@
 /*
  * wal_read: finding entries and configurations again.
  *
- * A reader pins the segment it is at, so that its file keeps its name and content, and reads through
- * a descriptor of its own. The lock is taken to find a place, never while the disk is read.
+ * A reader pins the segment it is at, so that its file keeps its name and content, and reads
+ * through a descriptor of its own. The lock is taken to find a place, never while the disk is read.
  */
 #include "storaged/wal_private.h"
 
@@ -221,8 +221,8 @@ static int reader_note_entries(struct wal_reader *reader, struct ms_err *err)
         at = offset;
     }
     if (rc != MS_ENOENT) {
-        return wal_segment_fault(err, MS_ECORRUPT, reader->segment->header.sequence,
-                                 batch->offset, "unknown record in a valid batch");
+        return wal_segment_fault(err, MS_ECORRUPT, reader->segment->header.sequence, batch->offset,
+                                 "unknown record in a valid batch");
     }
     return MS_OK;
 }
@@ -293,8 +293,8 @@ int wal_term(struct log_store *store, raft_index index, raft_term *out, struct m
     return rc;
 }
 
-int wal_entries(struct log_store *store, const struct log_store_range *range,
-                log_store_visit visit, void *ctx, struct ms_err *err)
+int wal_entries(struct log_store *store, const struct log_store_range *range, log_store_visit visit,
+                void *ctx, struct ms_err *err)
 {
     struct wal *wal = (struct wal *)store;
     struct wal_reader reader;

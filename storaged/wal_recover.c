@@ -5,29 +5,17 @@
  * segment with anything in it is always read whole; the ones before are known from the openings of
  * their successors, and read only when the caller wants all of it checked.
  */
-#include <assert.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "storaged/wal_found.h"
 #include "storaged/wal_private.h"
 #include "storaged/wal_scan.h"
-
-/* One file as found. */
-struct wal_found {
-    struct wal_header header;
-    uint64_t file_bytes;
-    bool used; /* holds a valid opening */
-    uint64_t opening_number;
-    struct wal_opening opening;
-};
 
 /*
  * How far behind the end of the log a quick start looks for valid batches. Storaged alone was
@@ -38,206 +26,23 @@ struct wal_found {
 struct wal_recovery {
     struct wal *wal;
     struct wal_report *report;
-    struct wal_found *files; /* ascending in sequence */
+    struct wal_found *files; /* borrowed from the list; ascending in sequence */
     size_t file_count;
-    size_t file_room;
-    size_t oldest;  /* index of the first file that is still wanted */
-    size_t used;    /* index of the newest used file; file_count: none is */
-    uint64_t end;   /* of the newest used file */
-    bool cut;       /* its tail is to be cut */
+    size_t oldest; /* index of the first file that is still wanted */
+    size_t used;   /* index of the newest used file; file_count: none is */
+    uint64_t end;  /* of the newest used file */
+    bool cut;      /* its tail is to be cut */
     bool verify_all;
 };
-
-static int recover_fault(const struct wal_found *file, int status, uint64_t offset,
-                         const struct ms_err *inner, struct ms_err *err)
-{
-    return wal_segment_fault(err, status, file->header.sequence, offset, inner->text);
-}
-
-/* ---- the directory ------------------------------------------------------------------------- */
-
-static int recover_open_directory(struct wal *wal, const char *path, struct ms_err *err)
-{
-    int parent;
-
-    if (mkdir(path, 0700) == 0) {
-        char above[PATH_MAX];
-
-        /* The name of a new directory lives in the one above. */
-        if ((size_t)snprintf(above, sizeof(above), "%s/..", path) >= sizeof(above)) {
-            return ms_err_set(err, MS_EINVAL, ENAMETOOLONG, "%s", path);
-        }
-        parent = open(above, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (parent < 0 || fsync(parent) != 0) {
-            int rc = ms_err_set(err, MS_EIO, errno, "sync %s", above);
-
-            if (parent >= 0) {
-                (void)close(parent);
-            }
-            return rc;
-        }
-        (void)close(parent);
-    } else if (errno != EEXIST) {
-        int failed = errno;
-
-        return ms_err_set(err, wal_io_status(failed), failed, "create directory %s", path);
-    }
-    wal->disk.dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (wal->disk.dir_fd < 0) {
-        return ms_err_set(err, MS_EIO, errno, "open directory %s", path);
-    }
-    return MS_OK;
-}
-
-static int recover_add_file(struct wal_recovery *recovery, uint64_t sequence, struct ms_err *err)
-{
-    if (recovery->file_count == recovery->file_room) {
-        size_t room = recovery->file_room == 0 ? 64 : recovery->file_room * 2;
-        struct wal_found *grown = reallocarray(recovery->files, room, sizeof(*grown));
-
-        if (grown == NULL) {
-            return ms_err_set(err, MS_ENOMEM, 0, "memory for the list of segments");
-        }
-        recovery->files = grown;
-        recovery->file_room = room;
-    }
-    recovery->files[recovery->file_count++] =
-        (struct wal_found){.header = {.sequence = sequence}};
-    return MS_OK;
-}
-
-static int compare_sequences(const void *left, const void *right)
-{
-    const struct wal_found *a = left;
-    const struct wal_found *b = right;
-
-    return a->header.sequence < b->header.sequence ? -1 : a->header.sequence > b->header.sequence;
-}
-
-static int recover_list(struct wal_recovery *recovery, const char *path, struct ms_err *err)
-{
-    const struct dirent *file;
-    DIR *dir = opendir(path);
-    int rc = MS_OK;
-
-    if (dir == NULL) {
-        return ms_err_set(err, MS_EIO, errno, "list directory %s", path);
-    }
-    while (rc == MS_OK && (errno = 0, file = readdir(dir)) != NULL) {
-        const char *name = file->d_name;
-        uint64_t sequence;
-
-        if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
-            strcmp(name, "lost+found") == 0 || wal_segment_is_temporary(name)) {
-            continue;
-        }
-        if (!wal_segment_name_parse(name, &sequence)) {
-            rc = ms_err_set(err, MS_EINVAL, 0, "%s/%s is no file of the log", path, name);
-        } else {
-            rc = recover_add_file(recovery, sequence, err);
-        }
-    }
-    if (rc == MS_OK && errno != 0) {
-        rc = ms_err_set(err, MS_EIO, errno, "list directory %s", path);
-    }
-    (void)closedir(dir);
-    if (recovery->file_count > 0) {
-        qsort(recovery->files, recovery->file_count, sizeof(*recovery->files), compare_sequences);
-    }
-    return rc;
-}
-
-/* ---- heads: header and opening of every file ------------------------------------------------ */
-
-/* Whether the file holds a valid opening. */
-static int recover_opening(struct wal_found *file, struct wal_window *window, struct ms_err *err)
-{
-    struct ms_err inner = {.status = MS_OK};
-    struct wal_batch batch;
-    struct wal_item item;
-    size_t offset = 0;
-    int rc = wal_scan_batch(window, &file->header, WAL_OPENING_AT, &batch, &inner);
-
-    if (rc == MS_ENOENT) {
-        return MS_OK;
-    }
-    if (rc != MS_OK) {
-        return recover_fault(file, rc, WAL_OPENING_AT, &inner, err);
-    }
-    rc = wal_item_next(batch.payload, batch.payload_bytes, &offset, &item);
-    if (rc != MS_OK || item.type != WAL_RECORD_OPENING || batch.end != WAL_BATCHES_AT ||
-        (item.opening.previous_sequence != 0 &&
-         item.opening.previous_sequence + 1 != file->header.sequence)) {
-        return wal_segment_fault(err, MS_ECORRUPT, file->header.sequence, WAL_OPENING_AT,
-                                 "the segment does not begin as it must");
-    }
-    file->used = true;
-    file->opening = item.opening;
-    file->opening_number = batch.number;
-    return MS_OK;
-}
-
-static int recover_head(const struct wal *wal, struct wal_found *file, struct ms_err *err)
-{
-    struct ms_err inner = {.status = MS_OK};
-    uint64_t sequence = file->header.sequence;
-    struct wal_window window = {0};
-    const uint8_t *block;
-    int fd = -1;
-    int rc = wal_segment_open_read(&wal->disk, sequence, &fd, err);
-
-    if (rc != MS_OK) {
-        return rc;
-    }
-    rc = wal_window_init(&window, fd, &inner);
-    window.chunk_bytes = WAL_BATCHES_AT; /* many files, and no more of each is looked at */
-    if (rc == MS_OK) {
-        rc = wal_window_get(&window, 0, WAL_BLOCK_BYTES, &block, &inner);
-    }
-    if (rc == MS_OK && window.file_bytes < WAL_BLOCK_BYTES) {
-        rc = ms_err_set(&inner, MS_ECORRUPT, 0, "the file is shorter than its header (%ju bytes)",
-                        (uintmax_t)window.file_bytes);
-    }
-    if (rc == MS_OK) {
-        rc = wal_header_decode(block, &file->header, &inner);
-    }
-    if (rc == MS_OK && file->header.sequence != sequence) {
-        file->header.sequence = sequence;
-        rc = ms_err_set(&inner, MS_ECORRUPT, 0, "the header is of another segment");
-    }
-    if (rc != MS_OK) {
-        rc = recover_fault(file, rc, 0, &inner, err);
-    } else {
-        file->file_bytes = window.file_bytes;
-        rc = recover_opening(file, &window, err);
-    }
-    wal_window_fini(&window);
-    (void)close(fd);
-    return rc;
-}
-
-static int recover_heads(struct wal_recovery *recovery, struct ms_err *err)
-{
-    int rc = MS_OK;
-
-    recovery->used = recovery->file_count;
-    for (size_t i = 0; rc == MS_OK && i < recovery->file_count; i++) {
-        rc = recover_head(recovery->wal, &recovery->files[i], err);
-        if (rc == MS_OK && recovery->files[i].used) {
-            recovery->used = i;
-        }
-    }
-    return rc;
-}
 
 /* ---- segments ------------------------------------------------------------------------------ */
 
 /* What is looked at for valid batches behind an end at offset. */
 static struct wal_tail_range recover_range(const struct wal_recovery *recovery, uint64_t offset)
 {
-    return (struct wal_tail_range){
-        .offset = offset,
-        .end = recovery->verify_all ? UINT64_MAX : offset + RECOVER_QUICK_TAIL_BYTES};
+    return (struct wal_tail_range){.offset = offset,
+                                   .end = recovery->verify_all ? UINT64_MAX
+                                                               : offset + RECOVER_QUICK_TAIL_BYTES};
 }
 
 /* A file without an opening must not hold anything else either; deep: that is looked for. */
@@ -269,7 +74,7 @@ static int recover_check_unused(struct wal_recovery *recovery, struct wal_found 
         rc = wal_scan_tail(&window, &file->header, &range, &tail, &found, &inner);
     }
     if (rc != MS_OK) {
-        rc = recover_fault(file, rc, WAL_OPENING_AT, &inner, err);
+        rc = wal_found_fault(file, rc, WAL_OPENING_AT, &inner, err);
     } else if (tail == WAL_TAIL_DAMAGED) {
         rc = wal_segment_fault(err, MS_ECORRUPT, file->header.sequence, WAL_OPENING_AT,
                                "damaged, and valid data lies behind");
@@ -303,7 +108,7 @@ static int recover_scan(struct wal_found *file, struct wal_window *window,
             rc = wal_directory_reserve(&segment->directory, &inner);
         }
         if (rc != MS_OK) {
-            return recover_fault(file, rc, segment->end, &inner, err);
+            return wal_found_fault(file, rc, segment->end, &inner, err);
         }
         wal_directory_add(&segment->directory, &summary, segment->end);
         if (summary.lowest != 0 && (segment->lowest == 0 || summary.lowest < segment->lowest)) {
@@ -327,7 +132,7 @@ static int recover_tail(struct wal_recovery *recovery, struct wal_found *file,
     int rc = wal_scan_tail(window, &file->header, &range, &tail, &found, &inner);
 
     if (rc != MS_OK) {
-        return recover_fault(file, rc, end, &inner, err);
+        return wal_found_fault(file, rc, end, &inner, err);
     }
     if (tail == WAL_TAIL_DAMAGED) {
         return wal_segment_fault(err, MS_ECORRUPT, file->header.sequence, end,
@@ -367,7 +172,7 @@ static int recover_segment(struct wal_recovery *recovery, struct wal_found *file
     }
     rc = wal_window_init(&window, fd, &inner);
     if (rc != MS_OK) {
-        rc = recover_fault(file, rc, 0, &inner, err);
+        rc = wal_found_fault(file, rc, 0, &inner, err);
         goto out;
     }
     *state = file->opening.state;
@@ -444,17 +249,13 @@ static int recover_sealed(struct wal_recovery *recovery, size_t at, struct ms_er
     const struct wal_found *next = file + 1;
     struct wal_segment *segment = calloc(1, sizeof(*segment));
     struct log_state state;
-    int rc;
+    int rc = MS_OK;
 
     if (segment == NULL) {
         return ms_err_set(err, MS_ENOMEM, 0, "memory for a segment");
     }
     if (recovery->verify_all) {
         rc = recover_segment(recovery, file, next, segment, &state, err);
-        if (rc != MS_OK) {
-            wal_segment_free(segment);
-            return rc;
-        }
     } else {
         segment->header = file->header;
         segment->before = file->opening.state.last_index;
@@ -462,7 +263,13 @@ static int recover_sealed(struct wal_recovery *recovery, size_t at, struct ms_er
         segment->lowest = next->opening.previous_lowest;
         segment->confs = next->opening.previous_confs;
     }
-    return wal_segments_push(recovery->wal, segment, err);
+    if (rc == MS_OK) {
+        rc = wal_segments_push(recovery->wal, segment, err);
+    }
+    if (rc != MS_OK) {
+        wal_segment_free(segment);
+    }
+    return rc;
 }
 
 /* All that can be wrong with segments that hold something. */
@@ -493,12 +300,15 @@ static int recover_used(struct wal_recovery *recovery, struct ms_err *err)
     for (size_t i = recovery->oldest; rc == MS_OK && i < recovery->used; i++) {
         rc = recover_sealed(recovery, i, err);
     }
+    if (rc == MS_OK) {
+        rc = wal_segments_push(wal, last, err);
+    }
     if (rc != MS_OK) {
         wal_segment_free(last);
         return rc;
     }
     wal->durable = state;
-    return wal_segments_push(wal, last, err);
+    return MS_OK;
 }
 
 /* Files behind the last used one are ready for use; they must follow it without a gap. */
@@ -513,8 +323,8 @@ static int recover_spares(struct wal_recovery *recovery, struct ms_err *err)
         if (recovery->files[i].header.sequence != expected) {
             return wal_segment_fault(err, MS_ECORRUPT, expected, 0, "the file is missing");
         }
-        rc = recover_check_unused(recovery, &recovery->files[i],
-                                  i == first || recovery->verify_all, err);
+        rc = recover_check_unused(recovery, &recovery->files[i], i == first || recovery->verify_all,
+                                  err);
         if (rc != MS_OK) {
             return rc;
         }
@@ -601,15 +411,21 @@ int wal_recover(struct wal *wal, const struct wal_options *options, struct wal_r
 {
     struct wal_recovery recovery = {
         .wal = wal, .report = report, .verify_all = options->verify_all};
+    struct wal_found_list list = {0};
     int rc;
 
     memset(report, 0, sizeof(*report));
-    rc = recover_open_directory(wal, options->directory, err);
+    rc = wal_found_open_directory(options->directory, &wal->disk.dir_fd, err);
     if (rc == MS_OK) {
-        rc = recover_list(&recovery, options->directory, err);
+        rc = wal_found_read(&wal->disk, options->directory, &list, err);
     }
-    if (rc == MS_OK) {
-        rc = recover_heads(&recovery, err);
+    recovery.files = list.files;
+    recovery.file_count = list.count;
+    recovery.used = list.count;
+    for (size_t i = 0; i < list.count; i++) {
+        if (list.files[i].used) {
+            recovery.used = i;
+        }
     }
     if (rc == MS_OK && recovery.used < recovery.file_count) {
         rc = recover_used(&recovery, err);
@@ -628,6 +444,6 @@ int wal_recover(struct wal *wal, const struct wal_options *options, struct wal_r
     }
     report->segments = wal->segment_count;
     report->direct = wal->disk.mode.direct;
-    free(recovery.files);
+    wal_found_free(&list);
     return rc;
 }

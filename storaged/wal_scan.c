@@ -65,7 +65,8 @@ int wal_window_get(struct wal_window *window, uint64_t offset, size_t len_bytes,
     window->len_bytes = 0;
     n = wal_io_read(window->fd, window->data, window->capacity_bytes, (off_t)offset);
     if (n < 0) {
-        return ms_err_set(err, MS_EIO, errno, "read at offset %ju", (uintmax_t)offset);
+        (void)ms_err_set(err, MS_EIO, errno, "read at offset %ju", (uintmax_t)offset);
+        return MS_EIO;
     }
     if ((size_t)n < window->capacity_bytes) {
         memset(window->data + n, 0, window->capacity_bytes - (size_t)n);

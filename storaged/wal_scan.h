@@ -18,7 +18,7 @@ struct wal_window {
     uint8_t *data; /* owned */
     size_t capacity_bytes;
     size_t chunk_bytes; /* read at least so many at a time */
-    uint64_t base; /* offset in the file of data[0] */
+    uint64_t base;      /* offset in the file of data[0] */
     size_t len_bytes;
 };
 

@@ -28,8 +28,7 @@ int wal_segment_fault(struct ms_err *err, int status, uint64_t sequence, uint64_
     char name[WAL_NAME_BYTES];
 
     wal_segment_name(sequence, name);
-    return ms_err_set(err, status, 0, "log segment %s, offset %" PRIu64 ": %s", name, offset,
-                      text);
+    return ms_err_set(err, status, 0, "log segment %s, offset %" PRIu64 ": %s", name, offset, text);
 }
 
 bool wal_segment_name_parse(const char *name, uint64_t *sequence)

@@ -28,7 +28,7 @@ struct wal_stock {
     struct wal_header ready[WAL_STOCK_READY_MAX];
     size_t ready_count;
     uint64_t next_sequence;
-    uint64_t release_end; /* segments below are no longer needed */
+    uint64_t release_end;  /* segments below are no longer needed */
     struct ms_err failure; /* status MS_OK: none */
     bool stop;
 

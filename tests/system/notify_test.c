@@ -135,6 +135,53 @@ Test(notify, a_passed_socket_is_the_api)
     node_finish(&node);
 }
 
+/* Copies a unit to the node's directory with the program's place filled in, as an installation
+ * does. */
+static void install_unit(const char *name, char *path, size_t path_bytes)
+{
+    static const char placeholder[] = "@BINDIR@";
+    char source[FILES_PATH_BYTES];
+    char bin_dir[FILES_PATH_BYTES];
+    char *text;
+    char *rest;
+    FILE *file;
+
+    files_path(source, sizeof(source), "deploy/%s", name);
+    files_path(path, path_bytes, "%s/%s", node.dir, name);
+    files_path(bin_dir, sizeof(bin_dir), "%s", node_binary());
+    *strrchr(bin_dir, '/') = '\0';
+    text = files_read(source, NULL);
+    file = fopen(path, "w");
+    cr_assert_not_null(file);
+    rest = text;
+    for (char *at; (at = strstr(rest, placeholder)) != NULL; rest = at + strlen(placeholder)) {
+        *at = '\0';
+        (void)fprintf(file, "%s%s", rest, bin_dir);
+    }
+    (void)fputs(rest, file);
+    cr_assert_eq(fclose(file), 0);
+    free(text);
+}
+
+Test(notify, the_units_are_what_systemd_understands)
+{
+    const char *const probe[] = {"systemd-analyze", "--version", NULL};
+    char service[FILES_PATH_BYTES];
+    char socket_unit[FILES_PATH_BYTES];
+    char out[4096];
+    const char *const verify[] = {"systemd-analyze", "verify",    "--man=no",
+                                  service,           socket_unit, NULL};
+
+    if (node_command(probe, out, sizeof(out)) != 0 || !files_exist("deploy")) {
+        cr_skip("needs systemd-analyze, and the source tree as working directory");
+    }
+    install_unit("metastore.service", service, sizeof(service));
+    install_unit("metastore.socket", socket_unit, sizeof(socket_unit));
+    cr_assert_eq(node_command(verify, out, sizeof(out)), 0, "%s", out);
+    cr_assert_str_eq(out, "", "%s", out);
+    node_finish(&node);
+}
+
 /* A connection made before the node runs waits in the backlog and is served. */
 Test(notify, a_client_that_came_before_the_start_is_served)
 {

@@ -11,8 +11,8 @@
 Test(ipc_entries, what_was_put_comes_out)
 {
     _Alignas(8) uint8_t tail[256];
-    struct log_entry first = {.term = 2, .index = 7, .type = 1, .data_bytes = 3,
-                              .data = (const uint8_t *)"abc"};
+    struct log_entry first = {
+        .term = 2, .index = 7, .type = 1, .data_bytes = 3, .data = (const uint8_t *)"abc"};
     struct log_entry second = {.term = 3, .index = 8};
     struct log_entry out;
     struct ipc_entries walk = {.tail = tail};

@@ -101,13 +101,17 @@ static inline int link_fixture_entries(struct ms_link *far_end, enum ms_ipc_type
 static inline int link_fixture_append(struct ms_link *far_end, uint64_t seq, raft_index first,
                                       uint32_t count)
 {
-    const struct ms_log_append append = {
-        .seq = seq, .first_index = first, .count = count, .has_hard_state = 1,
-        .hard_state = {.term = 1, .vote = 1}};
-    const struct log_entry like = {.term = 1, .data_bytes = 100,
-                                   .data = (const uint8_t *)"0123456789012345678901234567890123456"
-                                                            "789012345678901234567890123456789012345"
-                                                            "678901234567890123456789"};
+    const struct ms_log_append append = {.seq = seq,
+                                         .first_index = first,
+                                         .count = count,
+                                         .has_hard_state = 1,
+                                         .hard_state = {.term = 1, .vote = 1}};
+    const struct log_entry like = {.term = 1,
+                                   .data_bytes = 100,
+                                   .data =
+                                       (const uint8_t *)"0123456789012345678901234567890123456"
+                                                        "789012345678901234567890123456789012345"
+                                                        "678901234567890123456789"};
 
     return link_fixture_entries(far_end, MS_IPC_LOG_APPEND, &append, sizeof(append), first, count,
                                 &like);

@@ -15,9 +15,8 @@ struct implementation {
 static int open_wal(const char *path, bool verify_all, struct log_store **out, struct ms_err *err)
 {
     char directory[FIXTURE_PATH_BYTES + 8];
-    struct wal_options options = {.directory = directory,
-                                  .segment_bytes = WAL_SEGMENT_BYTES_MIN,
-                                  .verify_all = verify_all};
+    struct wal_options options = {
+        .directory = directory, .segment_bytes = WAL_SEGMENT_BYTES_MIN, .verify_all = verify_all};
 
     (void)snprintf(directory, sizeof(directory), "%s/wal", path);
     return wal_open(&options, out, NULL, err);
@@ -98,8 +97,7 @@ static void expect_entries(struct log_store *store, raft_index low, raft_index h
     struct ms_err err = {.status = MS_OK};
     char text[512] = "";
 
-    cr_assert_eq(log_store_entries(store, &range, collect_text, text, &err), MS_OK, "%s",
-                 err.text);
+    cr_assert_eq(log_store_entries(store, &range, collect_text, text, &err), MS_OK, "%s", err.text);
     cr_assert_str_eq(text, expected);
 }
 
@@ -387,7 +385,7 @@ static void model_append(struct model *model, struct fixture *f)
         struct model_entry *entry = &model->entries[first + i];
 
         entry->term = state->hard_state.term;
-        entry->fill = (uint8_t)random();
+        entry->fill = (uint8_t)fixture_random(256);
         entry->bytes = fixture_random(20) == 0 ? fixture_random(3000) : fixture_random(100);
         entries[i] = (struct log_entry){.term = entry->term,
                                         .index = first + i,
@@ -488,6 +486,6 @@ static void run_model(struct fixture *f)
 
 Test(log_store, random_operations_match_a_model)
 {
-    (void)fixture_seed();
+    fixture_seed("log_store");
     on_each(run_model);
 }

@@ -42,8 +42,7 @@ static int allocate(void *ctx, int fd, off_t size)
 {
     const struct thread_fixture *f = ctx;
 
-    return __atomic_load_n(&f->disk_full, __ATOMIC_SEQ_CST) ? ENOSPC
-                                                            : posix_fallocate(fd, 0, size);
+    return __atomic_load_n(&f->disk_full, __ATOMIC_SEQ_CST) ? ENOSPC : posix_fallocate(fd, 0, size);
 }
 
 static void fixture_init(struct thread_fixture *f)
@@ -195,9 +194,9 @@ Test(log_thread, violations_cost_the_link_and_nothing_else)
     cr_assert_eq(link_fixture_append(&f.raftd, 1, 5, 1), MS_OK); /* a gap */
     expect_fault(&f);
     /* Says two, brings three. */
-    cr_assert_eq(link_fixture_entries(&f.raftd, MS_IPC_LOG_APPEND, &append, sizeof(append), 1, 3,
-                                      &like),
-                 MS_OK);
+    cr_assert_eq(
+        link_fixture_entries(&f.raftd, MS_IPC_LOG_APPEND, &append, sizeof(append), 1, 3, &like),
+        MS_OK);
     expect_fault(&f);
     cr_assert_eq(link_fixture_append(&f.raftd, 1, 1, 1), MS_OK);
     link_fixture_expect(&f.raftd, MS_IPC_LOG_DURABLE, &durable, sizeof(durable));
@@ -205,7 +204,8 @@ Test(log_thread, violations_cost_the_link_and_nothing_else)
     fixture_fini(&f);
 }
 
-/* Until one segment is in use and the stock behind it full: it works on its own, and tells only the log thread. */
+/* Until one segment is in use and the stock behind it full: it works on its own, and tells only the
+ * log thread. */
 static void wait_for_stock(const struct thread_fixture *f)
 {
     char path[FIXTURE_PATH_BYTES + 64];

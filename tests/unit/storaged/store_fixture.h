@@ -16,6 +16,7 @@
 #include <criterion/criterion.h>
 
 #include "storaged/log_store.h"
+#include "tests/seed.h"
 
 #define FIXTURE_PATH_BYTES 512
 
@@ -138,20 +139,17 @@ static inline int fixture_put(struct log_store *store, raft_index index, raft_te
     return log_store_append(store, &entry, 1, NULL, NULL);
 }
 
-/* From MS_SEED or new for each run; printed, so that a failure can be played again. */
-static inline unsigned fixture_seed(void)
-{
-    const char *given = getenv("MS_SEED");
-    unsigned seed = given != NULL ? (unsigned)strtoul(given, NULL, 10) : (unsigned)getpid();
+/* One sequence of random numbers per test, to be had again with MS_SEED. */
+static uint64_t fixture_random_state;
 
-    (void)fprintf(stderr, "MS_SEED=%u\n", seed);
-    srandom(seed);
-    return seed;
+static inline void fixture_seed(const char *name)
+{
+    fixture_random_state = test_seed(name);
 }
 
 static inline unsigned fixture_random(unsigned below)
 {
-    return (unsigned)random() % below;
+    return (unsigned)test_random_below(&fixture_random_state, below);
 }
 
 #endif

@@ -207,7 +207,10 @@ static void expect_refused(const char *dir, int status, const char *named)
 
 /* ---- the tail ------------------------------------------------------------------------------- */
 
-enum tear { TEAR_TRUNCATED, TEAR_ZEROED };
+enum tear {
+    TEAR_TRUNCATED,
+    TEAR_ZEROED
+};
 
 static void tear_at(struct wal_fixture *f, uint64_t cut, enum tear how)
 {
@@ -320,10 +323,10 @@ Test(wal, flipped_bits_are_noticed_and_named)
         int status;
         const char *named;
     } cases[] = {
-        {1, 0, MS_EINVAL, "0000000000000001.wal, offset 0"},   /* magic */
-        {1, 8, MS_EINVAL, "0000000000000001.wal, offset 0"},   /* version */
-        {1, 24, MS_ECORRUPT, "0000000000000001.wal, offset 0"}, /* salt */
-        {2, 40, MS_ECORRUPT, "0000000000000002.wal, offset 0"}, /* its checksum */
+        {1, 0, MS_EINVAL, "0000000000000001.wal, offset 0"},              /* magic */
+        {1, 8, MS_EINVAL, "0000000000000001.wal, offset 0"},              /* version */
+        {1, 24, MS_ECORRUPT, "0000000000000001.wal, offset 0"},           /* salt */
+        {2, 40, MS_ECORRUPT, "0000000000000002.wal, offset 0"},           /* its checksum */
         {1, 4096 + 50, MS_ECORRUPT, "0000000000000001.wal, offset 4096"}, /* opening */
         {2, 4096 + 50, MS_ECORRUPT, "0000000000000002.wal, offset 4096"},
         {1, 8192, MS_ECORRUPT, "0000000000000001.wal, offset 8192"},      /* first batch */
@@ -352,7 +355,7 @@ Test(wal, a_random_bit_never_changes_what_is_read)
     struct wal_fixture f;
     char copy[FIXTURE_PATH_BYTES + 16];
 
-    (void)fixture_seed();
+    fixture_seed("wal");
     fixture_init(&f);
     (void)make_log(f.dir, 22, 1000);
     (void)snprintf(copy, sizeof(copy), "%s/flipped", f.root);
@@ -509,9 +512,9 @@ Test(wal, another_segment_size_is_taken_up)
 /* ---- full and failing disks ------------------------------------------------------------------ */
 
 struct fake_disk {
-    bool full;           /* no new files */
-    bool short_writes;   /* half of each write at a time */
-    long fail_at;        /* this write tears and all after it fail; -1: none */
+    bool full;         /* no new files */
+    bool short_writes; /* half of each write at a time */
+    long fail_at;      /* this write tears and all after it fail; -1: none */
     long writes;
     int sync_errno;
 };
@@ -557,10 +560,8 @@ static int fake_allocate(void *ctx, int fd, off_t size)
 
 static struct wal_io fake_io(struct fake_disk *disk)
 {
-    return (struct wal_io){.ctx = disk,
-                           .write_at = fake_write_at,
-                           .sync = fake_sync,
-                           .allocate = fake_allocate};
+    return (struct wal_io){
+        .ctx = disk, .write_at = fake_write_at, .sync = fake_sync, .allocate = fake_allocate};
 }
 
 Test(wal, short_writes_are_completed)
@@ -647,8 +648,9 @@ Test(wal, a_failed_sync_is_not_retried)
     cr_assert_eq(log_store_sync(store, &err), MS_EIO);
     disk.fail_at = -1;
     disk.sync_errno = 0;
-    cr_assert_eq(log_store_sync(store, &err), MS_EIO, "the disk is well again, but who knows what "
-                                                      "became of the write");
+    cr_assert_eq(log_store_sync(store, &err), MS_EIO,
+                 "the disk is well again, but who knows what "
+                 "became of the write");
     log_store_destroy(store);
     fixture_fini(&f);
 }
@@ -740,7 +742,7 @@ Test(wal, a_limit_on_file_sizes_is_a_full_disk)
 /* A process that is killed in the middle: what it was told to be durable is. */
 Test(wal, killed_at_any_time_it_keeps_what_was_synced)
 {
-    (void)fixture_seed();
+    fixture_seed("wal");
     for (int round = 0; round < 10; round++) {
         struct wal_fixture f;
         struct log_store *store;

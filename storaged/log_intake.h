@@ -1,0 +1,47 @@
+/*
+ * log_intake: one message of the log link on its way into the log store.
+ *
+ * A message may have more entries than a batch has room for; it is then staged in pieces, with a
+ * sync in between, and remembers how far it has come.
+ */
+#ifndef METASTORE_STORAGED_LOG_INTAKE_H
+#define METASTORE_STORAGED_LOG_INTAKE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/err.h"
+#include "common/link.h"
+#include "storaged/ipc_entries.h"
+#include "storaged/log_store.h"
+
+/* Entries handed to the store at a time. */
+#define LOG_INTAKE_PIECE 256
+
+/* The owner receives into message and releases it once busy is false again. */
+struct log_intake {
+    bool busy;
+    struct ms_ipc_message message;
+    struct ipc_entries entries;
+    uint32_t left; /* entries of the message that are not read yet */
+    raft_index next_index;
+    bool has_piece; /* piece was read but did not fit yet */
+    size_t piece_count;
+    struct log_entry piece[LOG_INTAKE_PIECE];
+};
+
+/* Begins with the message that was received; *seq is its number. */
+void log_intake_begin(struct log_intake *intake, uint64_t *seq);
+
+/*
+ * Stages what is left of the message.
+ *
+ *   MS_OK      all of it is staged; busy is false.
+ *   MS_EAGAIN  the store wants a sync first; call again.
+ *   MS_EPROTO, MS_EINVAL, MS_ERANGE  raftd sent what it must not.
+ *   others     as the store says.
+ */
+int log_intake_stage(struct log_intake *intake, struct log_store *store, struct ms_err *err);
+
+#endif
