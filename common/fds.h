@@ -7,7 +7,7 @@
 
 enum ms_fd {
     MS_FD_CONTROL = 3, /* SOCK_SEQPACKET to the supervisor */
-    MS_FD_LOCK = 4,    /* the data dir's lock: held until the last of the node's processes is gone */
+    MS_FD_LOCK = 4, /* the data dir's lock: held until the last of the node's processes is gone */
 };
 
 #endif

@@ -62,7 +62,8 @@ void ms_ring_detach(struct ms_ring *ring);
 /* The longest record that reserve accepts: half the capacity less the record header. */
 size_t ms_ring_record_max(const struct ms_ring *ring);
 
-/* Producer: bytes that the consumer has not taken yet. An impossible index of its counts as full. */
+/* Producer: bytes that the consumer has not taken yet. An impossible index of its counts as full.
+ */
 uint64_t ms_ring_used_bytes(const struct ms_ring *ring);
 
 /*
