@@ -43,6 +43,9 @@ enum {
 /* Shorter than the default, so that a short run sees several stopped workers replaced. */
 #define LIVENESS_DEADLINE_MS "600"
 
+/* Reads under way when the wait begins may be from before; later ones are not. */
+#define READS_BEFORE_STOP 8
+
 enum phase {
     PHASE_NO_FAILURE, /* only raftd and storaged die */
     PHASE_ALL,        /* apid, too: a connection may break */
@@ -247,11 +250,27 @@ static void sleep_until(struct ms_instant at)
     }
 }
 
+/*
+ * Until reads are answered. An apid that was replaced a moment ago learns from storaged where the
+ * data lies; only one that knows can read while storaged is stopped.
+ */
+static void wait_for_reads(void)
+{
+    uint64_t wanted = atomic_load(&reads_done) + READS_BEFORE_STOP;
+
+    while (atomic_load(&reads_done) < wanted) {
+        sleep_until(ms_clock_add_ms(ms_clock_now(), 1));
+    }
+}
+
 /* Stops a worker; returns once the supervisor has killed it. Reads go on if it was storaged. */
 static void stop_until_replaced(enum victim victim, pid_t pid)
 {
     uint64_t reads_before;
 
+    if (victim == VICTIM_STORAGED) {
+        wait_for_reads();
+    }
     recovery_times_forget();
     if (kill(pid, SIGSTOP) != 0) {
         return;
