@@ -43,8 +43,8 @@ enum {
 /* Shorter than the default, so that a short run sees several stopped workers replaced. */
 #define LIVENESS_DEADLINE_MS "600"
 
-/* Reads under way when the wait begins may be from before; later ones are not. */
-#define READS_BEFORE_STOP 8
+/* Answers under way when a wait begins may be to old questions; later ones are not. */
+#define ANSWERS_BEFORE_STOP 8
 
 enum phase {
     PHASE_NO_FAILURE, /* only raftd and storaged die */
@@ -57,6 +57,7 @@ static _Atomic bool stopping;
 static _Atomic int phase;
 static _Atomic uint64_t failures;
 static _Atomic uint64_t reads_done;
+static _Atomic uint64_t writes_done;
 static _Atomic uint64_t slowest_read_ns;
 static _Atomic uint64_t kills[VICTIM_COUNT];
 static _Atomic uint64_t stops[VICTIM_COUNT];
@@ -129,6 +130,7 @@ static void write_once(struct writer *writer, struct connection *connection)
     (void)snprintf(value, sizeof(value), "%" PRIu64, ++writer->next_value);
     connection_send(connection, "PUT", path, headers, value, &reply);
     if (reply.status == 204) {
+        atomic_fetch_add(&writes_done, 1);
         recovery_times_answered(reply.sent_ns, reply.answered_ns);
         if (reply.revision <= key->revision) {
             count_failure("PUT with a revision that did not grow:", path, &reply);
@@ -250,17 +252,23 @@ static void sleep_until(struct ms_instant at)
     }
 }
 
-/*
- * Until reads are answered. An apid that was replaced a moment ago learns from storaged where the
- * data lies; only one that knows can read while storaged is stopped.
- */
-static void wait_for_reads(void)
+static void wait_for_growth(_Atomic uint64_t *counter)
 {
-    uint64_t wanted = atomic_load(&reads_done) + READS_BEFORE_STOP;
+    uint64_t wanted = atomic_load(counter) + ANSWERS_BEFORE_STOP;
 
-    while (atomic_load(&reads_done) < wanted) {
+    while (atomic_load(counter) < wanted) {
         sleep_until(ms_clock_add_ms(ms_clock_now(), 1));
     }
+}
+
+/*
+ * That reads go on without storaged is promised for a node that has come up. An apid or a raftd
+ * that was replaced a moment ago still needs it: to learn where the data lies, to lead again.
+ */
+static void wait_until_all_serve(void)
+{
+    wait_for_growth(&writes_done);
+    wait_for_growth(&reads_done);
 }
 
 /* Stops a worker; returns once the supervisor has killed it. Reads go on if it was storaged. */
@@ -269,7 +277,7 @@ static void stop_until_replaced(enum victim victim, pid_t pid)
     uint64_t reads_before;
 
     if (victim == VICTIM_STORAGED) {
-        wait_for_reads();
+        wait_until_all_serve();
     }
     recovery_times_forget();
     if (kill(pid, SIGSTOP) != 0) {
@@ -293,10 +301,7 @@ static void strike(enum victim victim, uint64_t *random)
         return; /* between death and restart; its turn comes again */
     }
     if (check_random_between(random, 0, 99) < STOP_PERCENT) {
-        /* One that is still starting is given much longer than the liveness deadline. */
-        if (strcmp(worker.state, "running") == 0) {
-            stop_until_replaced(victim, worker.pid);
-        }
+        stop_until_replaced(victim, worker.pid);
         return;
     }
     recovery_times_killed(victim, ms_clock_now().ns);
