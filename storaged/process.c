@@ -137,8 +137,11 @@ static void on_bad_peer(void *ctx, const struct ms_link_info *peer, const char *
 
 /* ---- beginning and end ---------------------------------------------------------------------- */
 
-/* What a start that failed should make of the process. */
-static int exit_of_start(int rc)
+/*
+ * What a start that failed should make of the process. A disk that refuses the very first start of
+ * a node is for its operator; one that failed under a running node may be read again.
+ */
+static int exit_of_start(int rc, enum ms_worker_end previous_end)
 {
     switch (rc) {
     case MS_ECORRUPT:
@@ -148,7 +151,7 @@ static int exit_of_start(int rc)
     case MS_EPERM:
         return MS_EXIT_CANNOT_RUN;
     case MS_EIO:
-        return MS_EXIT_DISK;
+        return previous_end == MS_END_NONE ? MS_EXIT_CANNOT_RUN : MS_EXIT_DISK;
     default: /* any other status: another try may do */
         return MS_EXIT_INTERNAL;
     }
@@ -245,7 +248,7 @@ int storaged_process_run(struct ms_worker *worker)
         run(&process);
     } else {
         ms_log_err(MS_LOG_ERROR, "cannot start", &err);
-        process.exit_status = exit_of_start(rc);
+        process.exit_status = exit_of_start(rc, ms_worker_identity(worker)->previous_end);
     }
     uv_walk(&process.loop, close_handle, NULL);
     do { /* until all are closed; the first run may only find that it was told to stop */

@@ -144,6 +144,18 @@ Test(start, a_data_dir_that_is_a_file_is_1)
     node_finish(&node);
 }
 
+Test(start, a_log_that_is_no_directory_is_1)
+{
+    char path[FILES_PATH_BYTES];
+
+    cr_assert_eq(mkdir(node.data_dir, 0700), 0);
+    cr_assert_eq(mkdir(node.node_dir, 0700), 0);
+    files_path(path, sizeof(path), "%s/wal", node.node_dir);
+    files_write(path, "x", 1);
+    assert_refused(1, path, ARGUMENTS("--log-level", "info"));
+    node_finish(&node);
+}
+
 /* Root may write everywhere but where the kernel itself refuses. */
 Test(start, a_read_only_data_dir_is_1)
 {
