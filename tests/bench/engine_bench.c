@@ -226,7 +226,7 @@ static void transfer(struct bench *bench)
     check(mkdir(bench->copy, 0700) == 0 ? MS_OK : MS_EIO, &err, "mkdir");
     began = ms_clock_now();
     check(memory_engine_create(bench->copy, LIMIT_BYTES, &copy, &err), &err, "create");
-    check(snapshot_files_load(files, &file, copy, &info, &err), &err, "install");
+    check(snapshot_files_load(files, &file, copy, NULL, &info, &err), &err, "install");
     report("install it", elapsed_us(began) / 1e6, "s");
     began = ms_clock_now();
     check(engine_hash(bench->engine, 0, &left, &err), &err, "hash");
