@@ -330,6 +330,13 @@ int raft_forget_leader(struct raft *raft)
     return step_own(raft, &message);
 }
 
+void raft_step_down(struct raft *raft)
+{
+    if (raft->state == RAFT_STATE_LEADER) {
+        core_role_become_follower(raft, raft->term, RAFT_NONE);
+    }
+}
+
 int raft_report_unreachable(struct raft *raft, node_id peer)
 {
     struct raft_message message = {.type = RAFT_MSG_UNREACHABLE, .from = peer};

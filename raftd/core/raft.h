@@ -440,6 +440,11 @@ int raft_read_index(struct raft *raft, struct raft_read_id id);
 int raft_transfer_leader(struct raft *raft, node_id target);
 /* A follower forgets its leader, so that it may vote although the lease still runs. */
 int raft_forget_leader(struct raft *raft);
+/*
+ * A leader becomes a follower of the same term that knows no leader; nothing happens on others.
+ * For a node that cannot do its part any more, such as writing its log.
+ */
+void raft_step_down(struct raft *raft);
 /* The last message to this peer could not be sent. */
 int raft_report_unreachable(struct raft *raft, node_id peer);
 /* A MsgSnap to this peer, with its data, has arrived (or failed). */
@@ -513,6 +518,7 @@ struct raft_basic_status {
     raft_index commit;
     raft_index applied; /* last MsgStorageApplyResp stepped */
     raft_index last_index;
+    raft_index pending_conf_index; /* leader: no change is taken until this is applied */
     bool is_voter;
     bool is_learner;
     bool sole_voter;     /* every commit and read needs nobody else */

@@ -194,6 +194,18 @@ void core_role_hup(struct raft *raft, enum campaign_kind kind)
     campaign(raft, kind);
 }
 
+/*
+ * Others may have elected a candidate before its own term and vote are on disk. If it led already,
+ * and then lost them with what it had sent, it could be elected by the same votes a second time and
+ * propose other entries under the same indexes and term (Raft 5.2: one leader in a term).
+ */
+static bool own_vote_durable(const struct raft *raft)
+{
+    const struct progress *own = tracker_get(&raft->tracker, raft->id);
+
+    return own != NULL && own->vote == QUORUM_VOTE_YES;
+}
+
 void core_role_count_vote(struct raft *raft, const struct raft_message *message)
 {
     const char *name = raft_message_name(message->type);
@@ -215,7 +227,7 @@ void core_role_count_vote(struct raft *raft, const struct raft_message *message)
     case QUORUM_WON:
         if (raft->state == RAFT_STATE_PRE_CANDIDATE) {
             campaign(raft, CAMPAIGN_VOTE);
-        } else {
+        } else if (own_vote_durable(raft)) {
             core_role_become_leader(raft);
             core_replicate_broadcast(raft);
         }

@@ -32,6 +32,7 @@ void raft_basic_status(const struct raft *raft, struct raft_basic_status *out)
         .commit = raft->log.committed,
         .applied = raft->log.applied,
         .last_index = raftlog_last_index(&raft->log),
+        .pending_conf_index = raft->pending_conf_index,
         .is_voter = tracker_is_voter(&raft->tracker, raft->id),
         .is_learner = raft->is_learner,
     };

@@ -180,3 +180,30 @@ Test(raft_votes, 5_1_who_may_not_campaign_tells_the_leader_of_a_later_term)
     cr_assert_eq(fixture_status(&f, 3).commit, fixture_status(&f, 1).commit);
     fixture_fini(&f);
 }
+
+/*
+ * Elected by the others while its disk is slow, a candidate that led at once, crashed and came back
+ * with nothing of it could be elected in the same term again.
+ */
+Test(raft_votes, 5_2_a_candidate_leads_only_with_its_own_vote_on_disk)
+{
+    fixture_prepare(&f, 3);
+    for (size_t i = 0; i < 3; i++) {
+        f.nodes[i].options.async_storage = true;
+        fixture_start(&f.nodes[i]);
+    }
+    f.hold_storage = true;
+    cr_assert_eq(raft_campaign(fixture_node(&f, 1)->raft), MS_OK);
+    for (size_t round = 0; round < 4; round++) {
+        fixture_run(&f);
+        while (fixture_work(&f, fixture_node(&f, 2)) || fixture_work(&f, fixture_node(&f, 3))) {
+        }
+    }
+    cr_assert_eq(fixture_status(&f, 2).vote, 1);
+    cr_assert_eq(fixture_status(&f, 3).vote, 1);
+    cr_assert_eq(fixture_status(&f, 1).state, RAFT_STATE_CANDIDATE, "its own vote is not written");
+    f.hold_storage = false;
+    fixture_run(&f);
+    cr_assert_eq(fixture_status(&f, 1).state, RAFT_STATE_LEADER);
+    fixture_fini(&f);
+}
