@@ -4,6 +4,7 @@ CC       ?= cc
 SAN      ?=
 DEBUG    ?=
 ROCKSDB  ?= 1
+export ROCKSDB
 WERROR   ?= 1
 PREFIX   ?= /usr/local
 DESTDIR  ?=
@@ -34,20 +35,31 @@ HARDEN   := -fstack-protector-strong -fPIE -fno-strict-aliasing -fno-plt \
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer \
             $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=all))
 
-CPPFLAGS += -I. -D_GNU_SOURCE -DMS_VERSION='"$(VERSION)"' $(if $(SAN),-DMS_SANITIZED=1)
+# Not linked but loaded, by the name that the headers are of.
+ROCKSDB_LIBRARY := $(if $(filter 1,$(ROCKSDB)),librocksdb.so.$(shell pkg-config --modversion rocksdb 2>/dev/null | cut -d. -f1,2))
+export ROCKSDB_LIBRARY
+ROCKSDB_NAME := $(if $(ROCKSDB_LIBRARY),-DMS_ROCKSDB_LIBRARY='"$(ROCKSDB_LIBRARY)"')
+
+CPPFLAGS += -I. -D_GNU_SOURCE -DMS_ROCKSDB=$(ROCKSDB) $(ROCKSDB_NAME) -DMS_VERSION='"$(VERSION)"' $(if $(SAN),-DMS_SANITIZED=1)
 CFLAGS   += -std=gnu17 $(OPTIMISE) $(WARNINGS) $(HARDEN) $(SANFLAGS)
 LDFLAGS  += -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(SANFLAGS)
 
 LIBS_common    := -llmdb -lxxhash -linih -lpthread
 LIBS_supervisor := -luv -lsystemd -ljansson
-LIBS_raftd     := -luv
+LIBS_raftd     := -luv -lsodium -lxxhash
 LIBS_storaged  := -luv -llmdb -lxxhash -lpthread
 LIBS_apid      := $(H2O_LIBS) -lssl -lcrypto -ljansson -llmdb
-LIBS_all       := $(LIBS_supervisor) $(LIBS_apid) $(LIBS_storaged) $(LIBS_common)
+LIBS_all       := $(LIBS_supervisor) $(LIBS_raftd) $(LIBS_apid) $(LIBS_storaged) $(LIBS_common)
 
 ROOMS := supervisor raftd apid storaged common
-src_of = $(sort $(wildcard $(1)/*.c) $(wildcard $(1)/core/*.c))
+# ROCKSDB=0: without the files that need the library.
+without_rocks = $(if $(filter 1,$(ROCKSDB)),$(1),$(foreach file,$(1),$(if $(filter rocks%,$(notdir $(file))),,$(file))))
+src_of = $(call without_rocks,$(sort $(wildcard $(1)/*.c) $(wildcard $(1)/core/*.c)))
 obj_of = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+
+# With and without RocksDB go into one folder: changing it makes every object anew.
+VARIANT := $(BUILD)/rocksdb
+$(shell mkdir -p $(BUILD) && { echo '$(ROCKSDB)' | cmp -s - $(VARIANT) || echo '$(ROCKSDB)' > $(VARIANT); })
 
 SRC  := $(foreach room,$(ROOMS),$(call src_of,$(room)))
 OBJ  := $(call obj_of,$(SRC))
@@ -69,7 +81,7 @@ $(BUILD)/metastorectl: $(BUILD)/metastore
 
 $(BUILD)/obj/apid/%.o: CPPFLAGS += $(H2O_CFLAGS)
 
-$(BUILD)/obj/%.o: %.c
+$(BUILD)/obj/%.o: %.c $(VARIANT)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
@@ -82,7 +94,7 @@ TSAN := $(filter thread,$(SAN))
 PLAIN := $(if $(TSAN),build,$(BUILD))
 
 # tests/unit/<room>/<module>_test.c: one Criterion binary each, linked with that room and common/.
-UNIT_SRC := $(sort $(wildcard tests/unit/*/*_test.c))
+UNIT_SRC := $(call without_rocks,$(sort $(wildcard tests/unit/*/*_test.c)))
 UNIT_BIN := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(UNIT_SRC))
 # tests/system/<what>_test.c: Criterion binaries that run the real program ($MS_BINARY).
 SYSTEM_SRC := $(sort $(wildcard tests/system/*_test.c))
@@ -92,7 +104,10 @@ STRESS_BIN := $(patsubst tests/stress/%.c,$(BUILD)/tests/stress/%,$(sort $(wildc
 BENCH_BIN  := $(patsubst tests/bench/%.c,$(BUILD)/tests/bench/%,$(sort $(wildcard tests/bench/*.c)))
 SUPPORT_OBJ := $(call obj_of,$(sort $(wildcard tests/support/*.c)))
 CONFORMANCE_OBJ := $(call obj_of,$(sort $(wildcard tests/conformance/*.c)))
-CRASH_OBJ := $(call obj_of,$(sort $(wildcard tests/crash/*.c)))
+# tests/crash: one node whose workers die, and a cluster in which everything may.
+CRASH_SHARED_OBJ := $(call obj_of,tests/crash/connection.c)
+CLUSTER_TEST_OBJ := $(CRASH_SHARED_OBJ) $(call obj_of,$(sort $(wildcard tests/crash/cluster_*.c)) tests/crash/history.c)
+CRASH_OBJ := $(filter-out $(CLUSTER_TEST_OBJ),$(call obj_of,$(sort $(wildcard tests/crash/*.c)))) $(CRASH_SHARED_OBJ)
 LIBS_system := -lcriterion -lcurl -ljansson -lsystemd -lssl -lcrypto
 
 # Everything but the program's main, for what links across rooms.
@@ -129,12 +144,32 @@ $(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libmetastore.a
 
 $(BUILD)/obj/tests/bench/%.o: CPPFLAGS += $(H2O_CFLAGS)
 
+# The checker of histories: part of the simulation and of the cluster test, with tests of its own.
+LIN_OBJ := $(call obj_of,$(filter-out %_test.c,$(sort $(wildcard tests/sim/linearizability*.c))))
+LIN_TEST := $(patsubst tests/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/sim/linearizability*_test.c)))
+
+$(BUILD)/tests/sim/%: $(BUILD)/obj/tests/sim/%.o $(LIN_OBJ) $(LIBOBJ_common)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS_common)
+
+$(BUILD)/cluster-test: $(CLUSTER_TEST_OBJ) $(LIN_OBJ) $(SUPPORT_OBJ) $(LIBOBJ_common)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcurl -ljansson $(LIBS_common)
+
 $(BUILD)/crash-test: $(CRASH_OBJ) $(SUPPORT_OBJ) $(LIBOBJ_common)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcurl -ljansson $(LIBS_common)
 
 $(BUILD)/raft-conformance: $(CONFORMANCE_OBJ) $(filter $(BUILD)/obj/raftd/core/%,$(OBJ_raftd)) \
                            $(LIBOBJ_common)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_common)
+
+# Whole clusters of the core with simulated disks, clocks and network.
+SIM_OBJ := $(call obj_of,$(filter-out %_test.c,$(sort $(wildcard tests/sim/*.c))))
+
+$(BUILD)/sim: $(SIM_OBJ) $(filter $(BUILD)/obj/raftd/core/%,$(OBJ_raftd)) $(LIBOBJ_common)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_common)
 
@@ -150,6 +185,8 @@ export TSAN_OPTIONS = log_path=$(abspath $(REPORTS))/tsan:second_deadlock_stack=
 export LSAN_OPTIONS = suppressions=$(abspath tests/lsan.supp):print_suppressions=0
 
 CRASH_SECONDS ?= 20
+SIM_SEEDS ?= $(if $(SAN),300,2000)
+SOAK_SECONDS ?= 3600
 SHARED ?= ../shared
 
 .PHONY: test tests test-run deps run crash bench fuzz lint check format install deb clean
@@ -169,7 +206,7 @@ ifdef TSAN
 tests: $(BUILD)/metastore $(BUILD)/metastorectl $(STRESS_BIN)
 	@$(MAKE) --no-print-directory SAN= BUILD=$(PLAIN) tests
 else
-tests: all $(UNIT_BIN) $(SYSTEM_BIN) $(STRESS_BIN) $(BUILD)/raft-conformance $(BUILD)/crash-test
+tests: all $(UNIT_BIN) $(LIN_TEST) $(SYSTEM_BIN) $(STRESS_BIN) $(BUILD)/raft-conformance $(BUILD)/sim $(BUILD)/crash-test $(BUILD)/cluster-test
 endif
 
 test-run: tests
@@ -177,12 +214,32 @@ test-run: tests
 	@tests/run.sh --reports $(REPORTS) \
 	    $(if $(SAN),,--step "check" "$(MAKE) --no-print-directory check") \
 	    $(if $(TSAN),,--step "raft conformance" "$(BUILD)/raft-conformance tests/data/raft $(wildcard $(SHARED)/raft-conformance)") \
+	    $(if $(TSAN),,--step "simulation" "tests/sim/run.sh $(BUILD)/sim --seeds $(SIM_SEEDS)") \
+	    $(if $(SAN),,--step "mutations" "$(MAKE) --no-print-directory mutations") \
 	    $(foreach driver,$(STRESS_BIN),--step "$(notdir $(driver))" "$(driver)") \
 	    --step "crash test" "$(PLAIN)/crash-test --seconds $(CRASH_SECONDS)" \
-	    $(if $(TSAN),$(patsubst $(BUILD)/%,$(PLAIN)/%,$(SYSTEM_BIN)),$(UNIT_BIN) $(SYSTEM_BIN))
+	    $(if $(SAN),,--step "cluster test" "$(BUILD)/cluster-test --nodes 3 --seconds $(CRASH_SECONDS)") \
+	    $(if $(TSAN),$(patsubst $(BUILD)/%,$(PLAIN)/%,$(SYSTEM_BIN)),$(UNIT_BIN) $(LIN_TEST) $(SYSTEM_BIN))
 
 crash: tests
 	@$(PLAIN)/crash-test --seconds 60
+	@$(PLAIN)/cluster-test --nodes 3 --seconds 60
+	@$(PLAIN)/cluster-test --nodes 5 --seconds 60
+
+# Simulated clusters, one seed after the other, on all cores.
+.PHONY: soak
+soak: $(BUILD)/sim
+	@tests/sim/run.sh $(BUILD)/sim --seconds $(SOAK_SECONDS)
+
+# Breaks the core in one place after the other: the simulation must notice each time.
+MUTATION_SEEDS ?= 2000
+mutation_run = tests/sim/mutations/run.sh --cc "$(CC) $(CPPFLAGS) $(CFLAGS)" --link "$(CC) $(LDFLAGS)" \
+               --libs "$(LIBS_common)" --seeds $(MUTATION_SEEDS)
+mutation_objects = $(SIM_OBJ) $(filter $(BUILD)/obj/raftd/core/%,$(OBJ_raftd)) $(LIBOBJ_common)
+
+.PHONY: mutations
+mutations: $(BUILD)/sim
+	@$(mutation_run) $(mutation_objects)
 
 bench: deps
 	@MS_DEPS=all deploy/install-deps.sh
@@ -225,7 +282,7 @@ $(BUILD)/compile_commands.json: Makefile $(SRC)
 	@mkdir -p $(@D)
 	@{ echo '['; sep=''; for f in $(SRC) $(UNIT_SRC) $(SYSTEM_SRC); do \
 	    printf '%s{"directory":"%s","file":"%s","command":"%s"}\n' "$$sep" '$(CURDIR)' "$$f" \
-	        '$(CC) $(subst ",\",$(filter-out -DMS_VERSION=%,$(CPPFLAGS))) -DMS_VERSION=\\\"$(VERSION)\\\" -std=gnu17 -c '"$$f"; \
+	        '$(CC) $(subst ",\",$(filter-out -DMS_VERSION=% -DMS_ROCKSDB_LIBRARY=%,$(CPPFLAGS))) $(if $(ROCKSDB_LIBRARY),-DMS_ROCKSDB_LIBRARY=\\\"$(ROCKSDB_LIBRARY)\\\") -DMS_VERSION=\\\"$(VERSION)\\\" -std=gnu17 -c '"$$f"; \
 	    sep=','; done; echo ']'; } > $@
 
 # Who may include whom, headers that compile alone, and what the core may call.
@@ -271,7 +328,9 @@ help:
 	@echo "make            build $(BUILD)/metastore and $(BUILD)/metastorectl"
 	@echo "make run        install what is missing, build, start one node in the foreground"
 	@echo "make test       the same, then every test (SAN=address,undefined or SAN=thread: under sanitizers)"
-	@echo "make crash      60 s of killing workers under load"
+	@echo "make crash      60 s each of killing workers, and clusters of 3 and 5 nodes, under load"
+	@echo "make soak       simulated clusters for SOAK_SECONDS ($(SOAK_SECONDS)), on all cores"
+	@echo "make mutations  breaks the core in one place after the other: the simulation must notice"
 	@echo "make bench      side by side with etcd; table, $(BUILD)/bench.json, picture"
 	@echo "make fuzz       every fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))"
 	@echo "make check lint format install deb clean"

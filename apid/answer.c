@@ -3,13 +3,18 @@
  */
 #include "apid/answer.h"
 
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
 struct error_row {
     int status;
     const char *body;
     size_t body_bytes;
 };
 
-#define ERROR_BODY(status_, text_) "{\"error\":\"" text_ "\",\"code\":" #status_ "}\n"
+#define BODY_START                 "{\"error\":\""
+#define ERROR_BODY(status_, text_) BODY_START text_ "\",\"code\":" #status_ "}\n"
 
 static const struct error_row error_rows[] = {
 #define ERROR_ROW(name, status_, text_)                       \
@@ -38,6 +43,30 @@ struct answer answer_error(enum api_error error)
         answer.allow = "GET, HEAD";
     }
     return answer;
+}
+
+struct answer answer_in_words(int status, const void *text, size_t text_bytes, char *room,
+                              size_t room_bytes)
+{
+    const char *words = text_bytes > 0 ? text : answer_reason(status);
+    size_t words_bytes = text_bytes > 0 ? text_bytes : strlen(words);
+    size_t at = strlen(BODY_START);
+
+    assert(room_bytes >= ANSWER_WORDS_BYTES(text_bytes));
+    memcpy(room, BODY_START, at);
+    for (size_t i = 0; i < words_bytes; i++) {
+        if (words[i] == '"' || words[i] == '\\') {
+            room[at++] = '\\';
+        }
+        room[at++] = words[i] >= ' ' && words[i] <= '~' ? words[i] : '?';
+    }
+    at += (size_t)snprintf(room + at, room_bytes - at, "\",\"code\":%d}\n", status);
+    return (struct answer){.status = status,
+                           .type = ANSWER_JSON,
+                           .body = room,
+                           .body_bytes = at,
+                           .body_stays = true,
+                           .retry_after = status == 503};
 }
 
 enum api_error answer_error_of_status(int status)
@@ -75,6 +104,8 @@ const char *answer_reason(int status)
         return "Not Found";
     case 405:
         return "Method Not Allowed";
+    case 409:
+        return "Conflict";
     case 412:
         return "Precondition Failed";
     case 413:
@@ -87,8 +118,6 @@ const char *answer_reason(int status)
         return "Request Header Fields Too Large";
     case 500:
         return "Internal Server Error";
-    case 501:
-        return "Not Implemented";
     case 503:
         return "Service Unavailable";
     case 504:

@@ -22,6 +22,10 @@
     X(BAD_IF_MATCH, 400, "If-Match must be * or one revision in double quotes")        \
     X(BAD_IF_NONE_MATCH, 400, "If-None-Match must be * on a write")                    \
     X(TWO_CONDITIONS, 400, "If-Match and If-None-Match exclude each other on a write") \
+    X(BAD_MEMBER_ID, 400, "a member's id is a number from 1 to 9223372036854775807")   \
+    X(BAD_MEMBER_URL, 400, "the body must be a peer URL like http://HOST:PORT")        \
+    X(BAD_FRAMING, 400, "the length of the body is told more than once")               \
+    X(BAD_HOST, 400, "there must be exactly one Host header")                          \
     X(BAD_REQUEST, 400, "the request is malformed")                                    \
     X(NO_KEY, 404, "key not found")                                                    \
     X(RESERVED, 404, "this name is reserved and nothing is served there")              \
@@ -34,11 +38,11 @@
     X(EXPECTATION, 417, "the expectation cannot be met")                               \
     X(HEADERS_TOO_LARGE, 431, "the request head is too large")                         \
     X(INTERNAL, 500, "internal error")                                                 \
-    X(NO_MEMBERSHIP, 501, "this version cannot change the membership")                 \
     X(NO_LEADER, 503, "no leader; nothing was done")                                   \
     X(BUSY, 503, "too many requests are in progress; nothing was done")                \
     X(NO_STORE, 503, "the store is not available")                                     \
     X(WRITE_TIMEOUT, 504, "deadline passed; the outcome is unknown")                   \
+    X(MEMBER_UNKNOWN, 504, "raftd was replaced; the outcome is unknown")               \
     X(READ_TIMEOUT, 504, "deadline passed; nothing was read")                          \
     X(LOG_FULL, 507, "the disk is full; nothing was done")                             \
     X(MEMORY_FULL, 507, "the memory limit is reached; nothing was done")
@@ -72,6 +76,17 @@ struct answer {
 
 /* The whole answer for an error: status, JSON body, and the headers that belong to that status. */
 struct answer answer_error(enum api_error error);
+
+/* Enough room for answer_in_words: each byte may have to be escaped. */
+#define ANSWER_WORDS_BYTES(text_bytes) (2 * (text_bytes) + 64)
+
+/*
+ * An error whose text was made elsewhere and may hold anything: what is not printable ASCII becomes
+ * a question mark, no text the status in words. The body is written to room (room_bytes long, at
+ * least ANSWER_WORDS_BYTES), which must live until the answer is sent.
+ */
+struct answer answer_in_words(int status, const void *text, size_t text_bytes, char *room,
+                              size_t room_bytes);
 
 /* The error that stands for a status that somebody else chose; API_ERROR_INTERNAL for others. */
 enum api_error answer_error_of_status(int status);

@@ -1,150 +1,13 @@
 /*
- * api: requests, from translation to answer.
+ * api: requests, from translation to whoever carries them out.
  *
- * A read that may happen now is answered on the spot. Everything else becomes an operation: memory
- * attached to the request, linked into what it waits for and into the queue of deadlines, until one
- * of a neighbour's message, the deadline, or the client's leaving ends it.
+ * A read that may happen now is answered on the spot. Everything else becomes an operation.
  */
 #include <assert.h>
-#include <string.h>
 
-#include "apid/apid.h"
+#include "apid/operation.h"
 #include "common/clock.h"
-#include "common/command.h"
 #include "common/log.h"
-
-#define NS_PER_MS 1000000
-
-/* A request that waits. Exactly one of write and read is linked somewhere. */
-struct operation {
-    struct apid *apid;
-    struct http_exchange exchange;
-    struct api_request request;
-    struct ms_instant started;
-    struct ms_instant deadline;
-    struct queue_node timer;
-    struct inflight_op write; /* PUT, DELETE */
-    struct read_op read;      /* GET, LIST */
-};
-
-static bool is_write(const struct api_request *request)
-{
-    return request->kind == API_PUT || request->kind == API_DELETE;
-}
-
-/* ---- answering ------------------------------------------------------------------------------- */
-
-static enum ms_route route_of(enum api_kind kind)
-{
-    switch (kind) {
-    case API_GET:
-        return MS_ROUTE_GET;
-    case API_PUT:
-        return MS_ROUTE_PUT;
-    case API_DELETE:
-        return MS_ROUTE_DELETE;
-    case API_LIST:
-        return MS_ROUTE_LIST;
-    case API_HEALTH:
-    case API_LIVEZ:
-    case API_READYZ:
-        return MS_ROUTE_HEALTH;
-    case API_METRICS:
-        return MS_ROUTE_METRICS;
-    case API_VERSION:
-        break;
-    }
-    return MS_ROUTE_OTHER;
-}
-
-static enum ms_histogram histogram_of(enum ms_route route)
-{
-    switch (route) {
-    case MS_ROUTE_GET:
-        return MS_HISTOGRAM_HTTP_GET;
-    case MS_ROUTE_PUT:
-        return MS_HISTOGRAM_HTTP_PUT;
-    case MS_ROUTE_DELETE:
-        return MS_HISTOGRAM_HTTP_DELETE;
-    case MS_ROUTE_LIST:
-        return MS_HISTOGRAM_HTTP_LIST;
-    case MS_ROUTE_HEALTH:
-    case MS_ROUTE_METRICS:
-    case MS_ROUTE_OTHER:
-    case MS_ROUTE_COUNT:
-        break;
-    }
-    return MS_HISTOGRAM_HTTP_OTHER;
-}
-
-/* Answers and counts. */
-static void answer_now(struct apid *apid, struct http_exchange exchange, enum ms_route route,
-                       struct ms_instant started, const struct answer *answer)
-{
-    ms_metrics_count_request(apid->metrics, route, answer->status);
-    ms_metrics_observe(apid->metrics, histogram_of(route),
-                       ms_clock_elapsed_ns(started, ms_clock_now()));
-    http_answer(exchange, answer);
-    apid->has_answered = true;
-}
-
-/* Takes the operation out of everything it waits in. */
-static void operation_unlink(struct operation *op)
-{
-    struct apid *apid = op->apid;
-
-    if (op->write.seq != 0) {
-        inflight_remove(&apid->writes, &op->write);
-    }
-    if (queue_holds(&op->read.node)) {
-        reads_remove(&op->read);
-    }
-    queue_remove(&op->timer);
-    apid->waiting_count--;
-    apid->waiting_bytes -= op->request.value_bytes;
-}
-
-static void operation_finish(struct operation *op, const struct answer *answer)
-{
-    operation_unlink(op);
-    answer_now(op->apid, op->exchange, route_of(op->request.kind), op->started, answer);
-}
-
-static void operation_fail(struct operation *op, enum api_error error)
-{
-    const struct answer answer = answer_error(error);
-
-    operation_finish(op, &answer);
-}
-
-/* The client is gone; what it asked for may still happen, and nobody will know. */
-static void on_operation_gone(void *memory)
-{
-    operation_unlink(memory);
-}
-
-/* NULL: too much waits already. */
-static struct operation *operation_create(struct apid *apid, struct http_exchange exchange,
-                                          const struct api_request *request,
-                                          struct ms_instant started)
-{
-    struct operation *op;
-
-    if (apid->waiting_count == APID_WAITING_MAX ||
-        request->value_bytes > APID_WAITING_BYTES_MAX - apid->waiting_bytes) {
-        return NULL;
-    }
-    op = http_attach(&exchange, sizeof(*op), on_operation_gone);
-    op->apid = apid;
-    op->exchange = exchange;
-    op->request = *request;
-    op->started = started;
-    op->deadline = ms_clock_add_ms(started, apid->timeout_ms);
-    queue_append(&apid->deadlines, &op->timer);
-    apid->waiting_count++;
-    apid->waiting_bytes += request->value_bytes;
-    return op;
-}
 
 /* ---- reads ----------------------------------------------------------------------------------- */
 
@@ -161,8 +24,8 @@ static void deliver(void *ctx, const struct answer *found)
     struct answer answer = *found;
 
     answer.without_body = delivery->request->head;
-    answer_now(delivery->apid, delivery->exchange, route_of(delivery->request->kind),
-               delivery->started, &answer);
+    operation_answer_now(delivery->apid, delivery->exchange, delivery->request->kind,
+                         delivery->started, &answer);
 }
 
 /* The engine's file is not what it should be: nothing more is read from it. */
@@ -180,7 +43,6 @@ static void read_now(struct apid *apid, struct http_exchange exchange,
     struct delivery delivery = {
         .apid = apid, .exchange = exchange, .request = request, .started = started};
     enum api_error error = API_ERROR_INTERNAL;
-    struct answer answer;
     int rc = view_serve(&apid->view, request, deliver, &delivery);
 
     if (rc == MS_OK) {
@@ -193,8 +55,7 @@ static void read_now(struct apid *apid, struct http_exchange exchange,
     } else {
         ms_log(MS_LOG_ERROR, "read failed", MS_F_STR("error", ms_status_text(rc)));
     }
-    answer = answer_error(error);
-    answer_now(apid, exchange, route_of(request->kind), started, &answer);
+    operation_fail_now(apid, exchange, request->kind, started, error);
     if (rc == MS_ECORRUPT) {
         view_is_damaged(apid);
     }
@@ -206,20 +67,16 @@ static void start_read(struct apid *apid, struct http_exchange exchange,
     raft_index index = 0;
     enum reads_gate gate = reads_gate(&apid->reads, request->serializable, &index);
     struct operation *op;
-    struct answer answer;
 
     if (gate == READS_NOW) {
         read_now(apid, exchange, request, started);
         return;
     }
     op = operation_create(apid, exchange, request, started);
-    if (op == NULL) {
-        answer = answer_error(API_ERROR_BUSY);
-        answer_now(apid, exchange, route_of(request->kind), started, &answer);
-        return;
+    if (op != NULL) {
+        op->read.serializable = request->serializable;
+        reads_add(&apid->reads, &op->read, gate, index);
     }
-    op->read.serializable = request->serializable;
-    reads_add(&apid->reads, &op->read, gate, index);
 }
 
 static bool port_status(void *ctx, struct ms_raft_status *out)
@@ -270,163 +127,22 @@ static void port_serve(void *ctx, struct read_op *read)
     read_now(op->apid, op->exchange, &op->request, op->started);
 }
 
-/* What a refusal by raftd means to the client. */
-static enum api_error error_of_refusal(uint32_t reason)
-{
-    switch (reason) {
-    case MS_REFUSED_NO_LEADER:
-        return API_ERROR_NO_LEADER;
-    case MS_REFUSED_NO_SPACE:
-        return API_ERROR_LOG_FULL;
-    case MS_REFUSED_TOO_LARGE:
-        return API_ERROR_TOO_LARGE;
-    default:
-        return API_ERROR_BUSY;
-    }
-}
-
 static void port_refuse(void *ctx, struct read_op *read, uint32_t reason)
 {
     (void)ctx;
-    operation_fail(QUEUE_OWNER(read, struct operation, read), error_of_refusal(reason));
-}
-
-/* ---- writes ---------------------------------------------------------------------------------- */
-
-static void start_write(struct apid *apid, struct http_exchange exchange,
-                        const struct api_request *request, struct ms_instant started)
-{
-    const enum ms_route route = route_of(request->kind);
-    struct operation *op = NULL;
-    struct answer answer;
-
-    if (apid->memory_full && request->kind == API_PUT) {
-        answer = answer_error(API_ERROR_MEMORY_FULL);
-        answer_now(apid, exchange, route, started, &answer);
-        return;
-    }
-    op = operation_create(apid, exchange, request, started);
-    if (op == NULL) {
-        answer = answer_error(API_ERROR_BUSY);
-        answer_now(apid, exchange, route, started, &answer);
-        return;
-    }
-    if (inflight_add(&apid->writes, &op->write) != MS_OK) {
-        operation_fail(op, API_ERROR_BUSY);
-        return;
-    }
-    api_propose(apid);
-}
-
-/* Puts one proposal into the link, the command encoded in place. */
-static int propose(struct apid *apid, const struct operation *op)
-{
-    const struct ms_command command = {
-        .id = {.origin = apid->origin, .seq = op->write.seq},
-        .ack_seq = inflight_ack(&apid->writes),
-        .revision = op->request.revision,
-        .kind = op->request.kind == API_PUT ? MS_COMMAND_PUT : MS_COMMAND_DELETE,
-        .condition = op->request.condition,
-        .key = op->request.key,
-        .key_bytes = op->request.key_bytes,
-        .value = op->request.value,
-        .value_bytes = op->request.value_bytes,
-    };
-    struct ms_propose *body;
-    void *fixed;
-    void *tail;
-    int rc = ms_link_begin(&apid->raftd.link, MS_IPC_PROPOSE, ms_command_encoded_bytes(&command),
-                           &fixed, &tail);
-
-    if (rc != MS_OK) {
-        return rc;
-    }
-    body = fixed;
-    body->id = command.id;
-    body->deadline_ns = op->deadline.ns;
-    ms_command_encode(&command, tail);
-    ms_link_commit(&apid->raftd.link);
-    return MS_OK;
-}
-
-void api_propose(struct apid *apid)
-{
-    struct inflight_op *write;
-
-    while ((write = inflight_next_unsent(&apid->writes)) != NULL) {
-        struct operation *op = QUEUE_OWNER(write, struct operation, write);
-        int rc = propose(apid, op);
-
-        if (rc == MS_OK) {
-            inflight_mark_sent(&apid->writes, write);
-        } else if (rc == MS_ERANGE) {
-            operation_fail(op, API_ERROR_TOO_LARGE);
-        } else {
-            if (rc != MS_EAGAIN && rc != MS_EPEER) {
-                links_break(&apid->raftd, ms_status_text(rc));
-            }
-            return; /* full or away: the doorbell or the next link goes on with it */
-        }
-    }
-}
-
-void api_propose_again(struct apid *apid)
-{
-    size_t count = inflight_resend_all(&apid->writes);
-
-    if (count > 0) {
-        ms_metrics_add(apid->metrics, MS_METRIC_API_RESENT, count);
-    }
-    api_propose(apid);
-}
-
-static struct operation *operation_of_id(struct apid *apid, const struct ms_op_id *id)
-{
-    struct inflight_op *write =
-        id->origin == apid->origin ? inflight_find(&apid->writes, id->seq) : NULL;
-
-    return write != NULL ? QUEUE_OWNER(write, struct operation, write) : NULL;
-}
-
-static struct answer answer_of_result(const struct ms_apply_result *result, enum api_kind kind)
-{
-    switch (result->code) {
-    case MS_RESULT_OK:
-        return (struct answer){.status = 204,
-                               .type = ANSWER_EMPTY,
-                               .revision = kind == API_PUT ? result->revision : 0};
-    case MS_RESULT_NOT_FOUND:
-        return answer_error(API_ERROR_NO_KEY);
-    case MS_RESULT_CONDITION_FAILED:
-        return answer_error(API_ERROR_CONDITION_FAILED);
-    default: /* the command was not understood, or acknowledged before it was answered: our fault */
-        return answer_error(API_ERROR_INTERNAL);
-    }
-}
-
-void api_on_applied(struct apid *apid, const struct ms_apply_result *result)
-{
-    struct operation *op = operation_of_id(apid, &result->id);
-
-    if (op != NULL) {
-        const struct answer answer = answer_of_result(result, op->request.kind);
-
-        operation_finish(op, &answer);
-    }
-}
-
-void api_on_refused(struct apid *apid, const struct ms_propose_refused *refused)
-{
-    struct operation *op = operation_of_id(apid, &refused->id);
-
-    if (op != NULL) {
-        /* The refusal is about this copy: an earlier one may be in the log. */
-        operation_fail(op, op->write.was_resent ? API_ERROR_WRITE_TIMEOUT
-                                                : error_of_refusal(refused->reason));
-    }
+    operation_fail(QUEUE_OWNER(read, struct operation, read), operation_error_of_refusal(reason));
 }
 
 /* ---- requests -------------------------------------------------------------------------------- */
+
+static void show_page(struct apid *apid, struct http_exchange exchange,
+                      const struct api_request *request, struct ms_instant started)
+{
+    struct answer answer = pages_answer(apid, exchange, request->kind, started);
+
+    answer.without_body = request->head;
+    operation_answer_now(apid, exchange, request->kind, started, &answer);
+}
 
 void api_on_request(void *ctx, struct http_exchange exchange, const struct request_input *input)
 {
@@ -436,50 +152,57 @@ void api_on_request(void *ctx, struct http_exchange exchange, const struct reque
     uint8_t *scratch = scratch_bytes > 0 ? http_alloc(exchange, scratch_bytes) : NULL;
     struct api_request request;
     enum api_error error;
-    struct answer answer;
 
     if (request_translate(input, apid->body_max, scratch, &request, &error) != MS_OK) {
-        answer = answer_error(error);
-        answer_now(apid, exchange, MS_ROUTE_OTHER, now, &answer);
+        operation_fail_now(apid, exchange, API_UNKNOWN, now, error);
         return;
     }
-    if (is_write(&request)) {
-        start_write(apid, exchange, &request, now);
-    } else if (request.kind == API_GET || request.kind == API_LIST) {
+    switch (request.kind) {
+    case API_PUT:
+    case API_DELETE:
+        writes_start(apid, exchange, &request, now);
+        break;
+    case API_GET:
+    case API_LIST:
         start_read(apid, exchange, &request, now);
-    } else {
-        answer = pages_answer(apid, exchange, request.kind, now);
-        answer.without_body = request.head;
-        answer_now(apid, exchange, route_of(request.kind), now, &answer);
+        break;
+    case API_MEMBER_ADD:
+    case API_MEMBER_REMOVE:
+        members_start(apid, exchange, &request, now);
+        break;
+    case API_HEALTH:
+    case API_LIVEZ:
+    case API_READYZ:
+    case API_METRICS:
+    case API_VERSION:
+    case API_UNKNOWN:
+        show_page(apid, exchange, &request, now);
+        break;
     }
 }
 
-static struct operation *next_to_expire(const struct apid *apid)
+void api_pump(struct apid *apid, struct ms_instant now)
 {
-    struct queue_node *node = queue_first(&apid->deadlines);
-
-    return node != NULL ? QUEUE_OWNER(node, struct operation, timer) : NULL;
+    operation_expire(apid, now);
+    writes_repeat(apid, now);
+    writes_propose(apid);
+    members_send(apid);
+    reads_pump(&apid->reads);
 }
 
-void api_expire(struct apid *apid, struct ms_instant now)
+int api_next_due_ms(const struct apid *apid, struct ms_instant now)
 {
-    struct operation *op;
+    struct ms_instant due;
+    struct ms_instant repeat;
 
-    while ((op = next_to_expire(apid)) != NULL && op->deadline.ns <= now.ns) {
-        operation_fail(op,
-                       is_write(&op->request) ? API_ERROR_WRITE_TIMEOUT : API_ERROR_READ_TIMEOUT);
-    }
-}
-
-int api_next_deadline_ms(const struct apid *apid, struct ms_instant now)
-{
-    const struct operation *op = next_to_expire(apid);
-
-    if (op == NULL) {
+    if (!operation_next_deadline(apid, &due)) {
         return -1;
     }
+    if (writes_next_repeat(apid, &repeat) && repeat.ns < due.ns) {
+        due = repeat;
+    }
     /* Rounded up: waking a moment early would only turn the loop in vain. */
-    return (int)((ms_clock_elapsed_ns(now, op->deadline) + NS_PER_MS - 1) / NS_PER_MS);
+    return (int)((ms_clock_elapsed_ns(now, due) + MS_CLOCK_NS_PER_MS - 1) / MS_CLOCK_NS_PER_MS);
 }
 
 int api_init(struct apid *apid, enum ms_read_mode mode)
@@ -496,6 +219,7 @@ int api_init(struct apid *apid, enum ms_read_mode mode)
     };
 
     queue_init(&apid->deadlines);
+    members_init(&apid->members);
     reads_init(&apid->reads, &port, mode);
     return inflight_init(&apid->writes, APID_WAITING_MAX);
 }

@@ -3,7 +3,10 @@
  *
  *   main.c    the process: start, control channel, loop, drain, stop
  *   links.c   raftd and storaged: links, their messages, their deaths
- *   api.c     requests: what each kind needs, waiting, deadlines, answers
+ *   api.c     requests: what each kind needs; reads
+ *   writes.c  proposals, sent again when they may be lost
+ *   members   changes of the membership
+ *   operation a request that waits: deadlines, answers
  *   pages.c   what the node says of itself
  */
 #ifndef METASTORE_APID_APID_H
@@ -15,6 +18,7 @@
 
 #include "apid/http.h"
 #include "apid/inflight.h"
+#include "apid/members.h"
 #include "apid/queue.h"
 #include "apid/reads.h"
 #include "apid/view.h"
@@ -58,6 +62,8 @@ struct apid {
     struct view view;
     struct reads reads;
     struct inflight writes;
+    struct members members;
+    struct ms_instant repeated_at; /* when unanswered proposals were looked through last */
     struct queue deadlines; /* of all that waits; one timeout for all, so this is their order */
     size_t waiting_count;
     size_t waiting_bytes;
@@ -78,25 +84,40 @@ int api_init(struct apid *apid, enum ms_read_mode mode);
 /* http_options.on_request; ctx is the apid. */
 void api_on_request(void *ctx, struct http_exchange exchange, const struct request_input *input);
 
+/*
+ * Does what is due, once per turn of the loop: answers 504 to whatever has waited too long, sends
+ * what waits to be sent as far as there is room, and what may be lost again.
+ */
+void api_pump(struct apid *apid, struct ms_instant now);
+
+/* Milliseconds until api_pump has something to do; -1: nothing waits. */
+int api_next_due_ms(const struct apid *apid, struct ms_instant now);
+
+/* ---- writes.c -------------------------------------------------------------------------------- */
+
+/* Takes a PUT or DELETE from a client. */
+void writes_start(struct apid *apid, struct http_exchange exchange,
+                  const struct api_request *request, struct ms_instant started);
+
 /* Proposes what waits to be proposed, as far as there is room. */
-void api_propose(struct apid *apid);
+void writes_propose(struct apid *apid);
 
 /* The neighbours' words on one operation; unknown ones are ignored. */
-void api_on_applied(struct apid *apid, const struct ms_apply_result *result);
-void api_on_refused(struct apid *apid, const struct ms_propose_refused *refused);
+void writes_on_applied(struct apid *apid, const struct ms_apply_result *result);
+void writes_on_refused(struct apid *apid, const struct ms_propose_refused *refused);
 
 /* What was sent may be lost: everything unanswered is proposed again. */
-void api_propose_again(struct apid *apid);
+void writes_propose_again(struct apid *apid);
 
-/* Answers 504 to whatever has waited too long. */
-void api_expire(struct apid *apid, struct ms_instant now);
+/* The same, on a follower, for what was sent an election timeout ago; at most that often. */
+void writes_repeat(struct apid *apid, struct ms_instant now);
 
-/* Milliseconds until api_expire has something to do; -1: nothing waits. */
-int api_next_deadline_ms(const struct apid *apid, struct ms_instant now);
+/* When writes_repeat has something to look at. False: never, as it stands. */
+bool writes_next_repeat(const struct apid *apid, struct ms_instant *out);
 
 /* ---- pages.c --------------------------------------------------------------------------------- */
 
-/* The answer for a kind that is neither GET, LIST, PUT nor DELETE. */
+/* The answer for a kind that is neither about keys nor about members. */
 struct answer pages_answer(struct apid *apid, struct http_exchange exchange, enum api_kind kind,
                            struct ms_instant now);
 

@@ -38,12 +38,28 @@ static struct request_text text_of(h2o_iovec_t bytes)
     return (struct request_text){.data = bytes.base, .len_bytes = bytes.len};
 }
 
+/*
+ * h2o keeps the bytes of a request at the front of its socket's buffer until the request is
+ * answered. (HTTP/2 frames its requests itself.)
+ */
+static enum framing_defect framing_of(h2o_req_t *request)
+{
+    const h2o_socket_t *socket;
+
+    if (request->version >= 0x200) {
+        return FRAMING_SOUND;
+    }
+    socket = request->conn->callbacks->get_socket(request->conn);
+    return framing_check(socket->input->bytes, socket->input->size, request->version >= 0x101);
+}
+
 static int on_request(h2o_handler_t *self, h2o_req_t *request)
 {
     struct http_server *server = ((struct exchange_handler *)self)->server;
     struct request_input input = {
         .method = text_of(request->method),
         .target = text_of(request->path),
+        .framing = framing_of(request),
         .body = text_of(request->entity),
     };
 
@@ -51,10 +67,17 @@ static int on_request(h2o_handler_t *self, h2o_req_t *request)
         const h2o_header_t *header = &request->headers.entries[i];
 
         if (header->name == &H2O_TOKEN_IF_MATCH->buf) {
+            input.if_match_repeated = input.if_match.data != NULL;
             input.if_match = text_of(header->value);
         } else if (header->name == &H2O_TOKEN_IF_NONE_MATCH->buf) {
+            input.if_none_match_repeated = input.if_none_match.data != NULL;
             input.if_none_match = text_of(header->value);
         }
+    }
+    if (input.framing != FRAMING_SOUND) {
+        /* Where the next request begins is anybody's guess. */
+        request->http1_is_persistent = 0;
+        http_linger_after(http_connection_of(request));
     }
     server->open_exchanges++;
     server->options.on_request(

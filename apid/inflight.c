@@ -1,14 +1,19 @@
 /*
- * inflight: see inflight.h. A hash of chains by number, and a queue in the order of numbers.
+ * inflight: see inflight.h. A hash of chains by number, and queues.
  */
 #include "apid/inflight.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
-static struct inflight_op *op_of(struct queue_node *node)
+static struct inflight_op *op_of_order(struct queue_node *node)
 {
     return node == NULL ? NULL : QUEUE_OWNER(node, struct inflight_op, order);
+}
+
+static struct inflight_op *op_of_turn(struct queue_node *node)
+{
+    return node == NULL ? NULL : QUEUE_OWNER(node, struct inflight_op, turn);
 }
 
 static struct inflight_op **bucket_of(const struct inflight *table, uint64_t seq)
@@ -26,6 +31,8 @@ int inflight_init(struct inflight *table, size_t limit)
     }
     *table = (struct inflight){.bucket_mask = buckets - 1, .limit = limit, .next_seq = 1};
     queue_init(&table->order);
+    queue_init(&table->unsent);
+    queue_init(&table->sent);
     table->buckets = calloc(buckets, sizeof(struct inflight_op *));
     return table->buckets != NULL ? MS_OK : MS_ENOMEM;
 }
@@ -49,10 +56,8 @@ int inflight_add(struct inflight *table, struct inflight_op *op)
     op->chain = *bucket;
     *bucket = op;
     queue_append(&table->order, &op->order);
+    queue_append(&table->unsent, &op->turn);
     table->count++;
-    if (table->unsent == NULL) {
-        table->unsent = op;
-    }
     return MS_OK;
 }
 
@@ -65,9 +70,7 @@ void inflight_remove(struct inflight *table, struct inflight_op *op)
         link = &(*link)->chain;
     }
     *link = op->chain;
-    if (table->unsent == op) {
-        table->unsent = op_of(queue_next(&table->order, &op->order));
-    }
+    queue_remove(&op->turn);
     queue_remove(&op->order);
     table->count--;
     op->seq = 0;
@@ -85,37 +88,73 @@ struct inflight_op *inflight_find(const struct inflight *table, uint64_t seq)
 
 uint64_t inflight_ack(const struct inflight *table)
 {
-    const struct inflight_op *oldest = op_of(queue_first(&table->order));
+    const struct inflight_op *oldest = op_of_order(queue_first(&table->order));
 
     return oldest != NULL ? oldest->seq : table->next_seq;
 }
 
 struct inflight_op *inflight_next_unsent(const struct inflight *table)
 {
-    return table->unsent;
+    return op_of_turn(queue_first(&table->unsent));
 }
 
-void inflight_mark_sent(struct inflight *table, struct inflight_op *op)
+void inflight_mark_sent(struct inflight *table, struct inflight_op *op, struct ms_instant now)
 {
-    assert(op == table->unsent);
+    assert(op == inflight_next_unsent(table));
+    queue_remove(&op->turn);
+    queue_append(&table->sent, &op->turn);
     op->sent = true;
-    table->unsent = op_of(queue_next(&table->order, &op->order));
+    op->sent_at = now;
+    op->copies++;
+}
+
+/* Moves those sent at limit or before to queue. */
+static size_t take_sent(struct inflight *table, struct ms_instant limit, struct queue *queue)
+{
+    size_t count = 0;
+    struct inflight_op *op;
+
+    while ((op = op_of_turn(queue_first(&table->sent))) != NULL && op->sent_at.ns <= limit.ns) {
+        queue_remove(&op->turn);
+        queue_append(queue, &op->turn);
+        op->sent = false;
+        count++;
+    }
+    return count;
 }
 
 size_t inflight_resend_all(struct inflight *table)
 {
-    size_t count = 0;
+    struct queue all;
+    size_t count;
 
-    table->unsent = op_of(queue_first(&table->order));
-    for (struct queue_node *node = queue_first(&table->order); node != NULL;
-         node = queue_next(&table->order, node)) {
-        struct inflight_op *op = op_of(node);
-
-        if (op->sent) {
-            op->sent = false;
-            op->was_resent = true;
-            count++;
-        }
-    }
+    queue_init(&all);
+    count = take_sent(table, (struct ms_instant){.ns = UINT64_MAX}, &all);
+    queue_append_all(&all, &table->unsent);
+    queue_append_all(&table->unsent, &all);
     return count;
+}
+
+size_t inflight_resend_older(struct inflight *table, struct ms_instant limit)
+{
+    return take_sent(table, limit, &table->unsent);
+}
+
+bool inflight_oldest_sent(const struct inflight *table, struct ms_instant *out)
+{
+    const struct inflight_op *oldest = op_of_turn(queue_first(&table->sent));
+
+    if (oldest != NULL) {
+        *out = oldest->sent_at;
+    }
+    return oldest != NULL;
+}
+
+bool inflight_refused(struct inflight_op *op)
+{
+    if (op->copies > 0) { /* else the refusal is of none of ours */
+        op->copies--;
+        return op->copies == 0;
+    }
+    return false;
 }

@@ -79,13 +79,20 @@ static bool handle(struct apid *apid, const struct ms_ipc_message *message)
         struct ms_apply_result result;
         struct ms_wait_done done;
         struct ms_store_space space;
+        struct ms_member_answer member;
     } body;
     char directory[MS_CONFIG_PATH_BYTES];
 
     memcpy(&body, message->body, sizeof(body));
     switch (message->type) {
     case MS_IPC_PROPOSE_REFUSED:
-        api_on_refused(apid, &body.refused);
+        writes_on_refused(apid, &body.refused);
+        return true;
+    case MS_IPC_PROPOSALS_LOST:
+        writes_propose_again(apid);
+        return true;
+    case MS_IPC_MEMBER_ANSWER:
+        members_on_answer(apid, &body.member, message->tail, message->tail_bytes);
         return true;
     case MS_IPC_READ_READY:
         reads_on_ready(&apid->reads, body.ready.request, body.ready.index, body.ready.reason);
@@ -99,7 +106,7 @@ static bool handle(struct apid *apid, const struct ms_ipc_message *message)
         on_store_opened(apid, &body.opened, directory);
         return true;
     case MS_IPC_APPLY_RESULT:
-        api_on_applied(apid, &body.result);
+        writes_on_applied(apid, &body.result);
         return true;
     case MS_IPC_WAIT_DONE:
         reads_on_wait_done(&apid->reads, body.done.request, body.done.applied);
@@ -170,6 +177,7 @@ void links_on_link(void *ctx, struct ms_link *link)
     case MS_LINK_API_RAFT:
         replace_link(&apid->raftd, link);
         reads_on_raft_replaced(&apid->reads);
+        members_on_raft_lost(apid);
         break;
     case MS_LINK_API_STORE:
         replace_link(&apid->storaged, link);
@@ -180,7 +188,7 @@ void links_on_link(void *ctx, struct ms_link *link)
         return;
     }
     /* A dead storaged may have taken answers with it: proposing again gets them told again. */
-    api_propose_again(apid);
+    writes_propose_again(apid);
 }
 
 void links_on_peer_down(void *ctx, const struct ms_control_peer_down *down)
@@ -190,6 +198,7 @@ void links_on_peer_down(void *ctx, const struct ms_control_peer_down *down)
     if (down->role == MS_ROLE_RAFTD) {
         receive(&apid->raftd, UINT32_MAX);
         drop_link(&apid->raftd);
+        members_on_raft_lost(apid);
     } else if (down->role == MS_ROLE_STORAGED) {
         receive(&apid->storaged, UINT32_MAX);
         drop_link(&apid->storaged);

@@ -32,20 +32,22 @@ static struct tls_files tls_files_of(const struct ms_config *config)
         .cert = config->tls_cert, .key = config->tls_key, .client_ca = config->tls_client_ca};
 }
 
-static void on_reload(void *ctx, const struct ms_config *config)
+static int on_reload(void *ctx, const struct ms_config *config, struct ms_err *err)
 {
     struct apid *apid = ctx;
     struct tls_files files = tls_files_of(config);
-    struct ms_err err;
+    int rc;
 
     if (config->tls_cert[0] == '\0') {
-        return;
+        return MS_OK;
     }
-    if (http_reload_tls(apid->http, &files, &err) == MS_OK) {
+    rc = http_reload_tls(apid->http, &files, err);
+    if (rc == MS_OK) {
         ms_log_plain(MS_LOG_INFO, "TLS certificate reloaded");
     } else {
-        ms_log_err(MS_LOG_ERROR, "TLS certificate not reloaded, the old one stays", &err);
+        ms_log_err(MS_LOG_ERROR, "TLS certificate not reloaded, the old one stays", err);
     }
+    return rc;
 }
 
 static void on_drain(void *ctx)
@@ -168,12 +170,10 @@ static void turn(struct apid *apid)
         links_receive(apid);
         may_sleep = false;
     }
-    http_run(apid->http, may_sleep ? api_next_deadline_ms(apid, ms_clock_now()) : 0);
+    http_run(apid->http, may_sleep ? api_next_due_ms(apid, ms_clock_now()) : 0);
     apid->has_answered = false;
 
-    api_expire(apid, ms_clock_now());
-    api_propose(apid);
-    reads_pump(&apid->reads);
+    api_pump(apid, ms_clock_now());
     links_flush(apid);
     ms_metrics_set(apid->metrics, MS_METRIC_API_CONNECTIONS, http_connections(apid->http));
     ms_metrics_set(apid->metrics, MS_METRIC_API_INFLIGHT, apid->waiting_count);

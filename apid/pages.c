@@ -91,6 +91,9 @@ struct answer pages_answer(struct apid *apid, struct http_exchange exchange, enu
     case API_PUT:
     case API_DELETE:
     case API_LIST:
+    case API_MEMBER_ADD:
+    case API_MEMBER_REMOVE:
+    case API_UNKNOWN:
         break;
     }
     return answer_error(API_ERROR_INTERNAL);

@@ -8,6 +8,9 @@
 
 #include <string.h>
 
+#include "common/decimal.h"
+#include "common/peer_url.h"
+
 #define STARTS_WITH(data, len, literal) \
     ((len) >= sizeof(literal) - 1 && memcmp((data), (literal), sizeof(literal) - 1) == 0)
 #define EQUALS(data, len, literal) \
@@ -113,31 +116,11 @@ static int percent_decode(const char *src, size_t src_bytes, uint8_t **scratch, 
     return MS_OK;
 }
 
-/* A whole number without sign that fits; false for anything else. */
-static bool parse_number(const char *text, size_t len_bytes, uint64_t *out)
-{
-    uint64_t value = 0;
-
-    if (len_bytes == 0) {
-        return false;
-    }
-    for (size_t i = 0; i < len_bytes; i++) {
-        unsigned digit = (unsigned)(text[i] - '0');
-
-        if (digit > 9 || value > (UINT64_MAX - digit) / 10) {
-            return false;
-        }
-        value = value * 10 + digit;
-    }
-    *out = value;
-    return true;
-}
-
 static int parse_limit(const char *text, size_t len_bytes, uint32_t *out)
 {
     uint64_t limit;
 
-    if (!parse_number(text, len_bytes, &limit) || limit == 0) {
+    if (!ms_decimal_parse(text, len_bytes, &limit) || limit == 0) {
         return MS_EINVAL;
     }
     *out = (uint32_t)(limit < REQUEST_LIST_LIMIT_MAX ? limit : REQUEST_LIST_LIMIT_MAX);
@@ -202,17 +185,23 @@ static int parse_query(const char *text, size_t len_bytes, uint8_t **scratch, st
     return MS_OK;
 }
 
-/* "revision" in double quotes. */
+/* "revision" in double quotes, as we write it: tags are compared octet by octet. */
 static bool parse_etag(const char *text, size_t len_bytes, uint64_t *out)
 {
-    return len_bytes > 2 && text[0] == '"' && text[len_bytes - 1] == '"' &&
-           parse_number(text + 1, len_bytes - 2, out);
+    return len_bytes > 2 && text[0] == '"' && text[len_bytes - 1] == '"' && text[1] != '0' &&
+           ms_decimal_parse(text + 1, len_bytes - 2, out);
 }
 
 /* RFC 9110 13.1.1. A list of tags would be legal there; one revision is all that makes sense. */
-static int parse_if_match(const struct request_text *text, struct api_request *out,
+static int parse_if_match(const struct request_input *input, struct api_request *out,
                           enum api_error *error)
 {
+    const struct request_text *text = &input->if_match;
+
+    if (input->if_match_repeated) {
+        *error = API_ERROR_BAD_IF_MATCH;
+        return MS_EINVAL;
+    }
     if (EQUALS(text->data, text->len_bytes, "*")) {
         out->condition = MS_CONDITION_PRESENT;
         return MS_OK;
@@ -229,13 +218,14 @@ static int parse_write_conditions(const struct request_input *input, struct api_
                                   enum api_error *error)
 {
     if (input->if_none_match.data == NULL) {
-        return input->if_match.data == NULL ? MS_OK : parse_if_match(&input->if_match, out, error);
+        return input->if_match.data == NULL ? MS_OK : parse_if_match(input, out, error);
     }
     if (input->if_match.data != NULL) {
         *error = API_ERROR_TWO_CONDITIONS;
         return MS_EINVAL;
     }
-    if (!EQUALS(input->if_none_match.data, input->if_none_match.len_bytes, "*")) {
+    if (input->if_none_match_repeated ||
+        !EQUALS(input->if_none_match.data, input->if_none_match.len_bytes, "*")) {
         *error = API_ERROR_BAD_IF_NONE_MATCH;
         return MS_EINVAL;
     }
@@ -243,14 +233,17 @@ static int parse_write_conditions(const struct request_input *input, struct api_
     return MS_OK;
 }
 
-/* For a read, an If-None-Match that we cannot understand never matches: the value is sent. */
+/*
+ * For a read, an If-None-Match that we cannot understand (a list among them) never matches: the
+ * value is sent, which is always right.
+ */
 static int parse_read_conditions(const struct request_input *input, struct api_request *out,
                                  enum api_error *error)
 {
     const char *tag = input->if_none_match.data;
     size_t tag_bytes = input->if_none_match.len_bytes;
 
-    if (tag != NULL) {
+    if (tag != NULL && !input->if_none_match_repeated) {
         out->unless_any = EQUALS(tag, tag_bytes, "*");
         if (STARTS_WITH(tag, tag_bytes, "W/")) { /* weak comparison: RFC 9110 13.1.2 */
             tag += 2;
@@ -260,7 +253,31 @@ static int parse_read_conditions(const struct request_input *input, struct api_r
             out->unless_revision = 0;
         }
     }
-    return input->if_match.data == NULL ? MS_OK : parse_if_match(&input->if_match, out, error);
+    return input->if_match.data == NULL ? MS_OK : parse_if_match(input, out, error);
+}
+
+/*
+ * Takes "http://host" off a target in absolute form, which a server must accept (RFC 9112 3.2.2).
+ * Whose name the host is, is no concern of a store with one name space.
+ */
+static struct request_text origin_form(const struct request_text *target)
+{
+    struct request_text rest = *target;
+    size_t scheme_bytes = 0;
+    const char *slash;
+
+    if (STARTS_WITH(target->data, target->len_bytes, "http://")) {
+        scheme_bytes = strlen("http://");
+    } else if (STARTS_WITH(target->data, target->len_bytes, "https://")) {
+        scheme_bytes = strlen("https://");
+    }
+    if (scheme_bytes == 0) {
+        return rest;
+    }
+    slash = memchr(target->data + scheme_bytes, '/', target->len_bytes - scheme_bytes);
+    rest.data = slash != NULL ? slash : "/";
+    rest.len_bytes = slash != NULL ? target->len_bytes - (size_t)(slash - target->data) : 1;
+    return rest;
 }
 
 /* The part of the target that is the path, and the query behind it. */
@@ -292,12 +309,18 @@ static bool is_reserved(const uint8_t *key, size_t key_bytes)
     return STARTS_WITH(key, key_bytes, "/v3/") || STARTS_WITH(key, key_bytes, "/ui/");
 }
 
-/* "/" and decimal digits: a member's id, for POST and DELETE. */
-static bool is_member_id(const uint8_t *key, size_t key_bytes)
+/* "/" and decimal digits: to POST and DELETE that is a member, whatever the number. */
+static bool names_member(const uint8_t *key, size_t key_bytes)
 {
-    uint64_t id;
-
-    return key_bytes > 1 && parse_number((const char *)key + 1, key_bytes - 1, &id);
+    if (key_bytes < 2) {
+        return false;
+    }
+    for (size_t i = 1; i < key_bytes; i++) {
+        if (key[i] < '0' || key[i] > '9') {
+            return false;
+        }
+    }
+    return true;
 }
 
 static int refuse(enum api_error *error, enum api_error reason)
@@ -341,6 +364,52 @@ static int translate_write(const struct request_input *input, enum api_kind kind
     return parse_write_conditions(input, out, error);
 }
 
+static bool is_blank(char byte)
+{
+    return byte == ' ' || byte == '\t' || byte == '\r' || byte == '\n';
+}
+
+/* The body is a peer URL; blanks around it, such as an end of line, are not part of it. */
+static int translate_member_url(const struct request_text *body, struct api_request *out,
+                                enum api_error *error)
+{
+    const char *text = body->data;
+    size_t len_bytes = body->len_bytes;
+    struct ms_peer_url url;
+
+    while (len_bytes > 0 && is_blank(text[len_bytes - 1])) {
+        len_bytes--;
+    }
+    while (len_bytes > 0 && is_blank(text[0])) {
+        text++;
+        len_bytes--;
+    }
+    if (len_bytes == 0 || ms_peer_url_parse(text, len_bytes, &url) != MS_OK) {
+        return refuse(error, API_ERROR_BAD_MEMBER_URL);
+    }
+    out->peer_url = text;
+    out->peer_url_bytes = strlen(url.text); /* a slash at the end is left out */
+    return MS_OK;
+}
+
+static int translate_member(const struct request_input *input, enum method method,
+                            struct api_request *out, enum api_error *error)
+{
+    uint64_t id;
+
+    if (!ms_decimal_parse((const char *)out->key + 1, out->key_bytes - 1, &id) || id == 0 ||
+        id > INT64_MAX) {
+        return refuse(error, API_ERROR_BAD_MEMBER_ID);
+    }
+    out->member = id;
+    if (method == METHOD_DELETE) {
+        out->kind = API_MEMBER_REMOVE;
+        return MS_OK;
+    }
+    out->kind = API_MEMBER_ADD;
+    return translate_member_url(&input->body, out, error);
+}
+
 size_t request_scratch_bytes(const struct request_input *input)
 {
     const struct request_text *target = &input->target;
@@ -354,17 +423,22 @@ int request_translate(const struct request_input *input, size_t body_max, uint8_
     struct api_request request = {.kind = API_GET};
     struct query query = {.limit = REQUEST_LIST_LIMIT_DEFAULT};
     enum method method = method_of(&input->method);
+    const struct request_text target = origin_form(&input->target);
     const char *query_text;
     size_t path_bytes;
     size_t query_bytes;
     int rc;
 
-    if (input->target.len_bytes == 0 || input->target.data[0] != '/') {
+    if (input->framing != FRAMING_SOUND) {
+        return refuse(error,
+                      input->framing == FRAMING_HOST ? API_ERROR_BAD_HOST : API_ERROR_BAD_FRAMING);
+    }
+    if (target.len_bytes == 0 || target.data[0] != '/') {
         return refuse(error, API_ERROR_BAD_PATH);
     }
-    split_target(&input->target, &path_bytes, &query_text, &query_bytes);
-    if (percent_decode(input->target.data, path_bytes, &scratch, &request.key,
-                       &request.key_bytes) != MS_OK) {
+    split_target(&target, &path_bytes, &query_text, &query_bytes);
+    if (percent_decode(target.data, path_bytes, &scratch, &request.key, &request.key_bytes) !=
+        MS_OK) {
         return refuse(error, API_ERROR_BAD_PERCENT);
     }
     if (request.key_bytes > MS_KEY_BYTES_MAX) {
@@ -388,8 +462,12 @@ int request_translate(const struct request_input *input, size_t body_max, uint8_
         return refuse(error, API_ERROR_RESERVED);
     }
     if ((method == METHOD_POST || method == METHOD_DELETE) &&
-        is_member_id(request.key, request.key_bytes)) {
-        return refuse(error, API_ERROR_NO_MEMBERSHIP);
+        names_member(request.key, request.key_bytes)) {
+        rc = translate_member(input, method, &request, error);
+        if (rc == MS_OK) {
+            *out = request;
+        }
+        return rc;
     }
 
     switch (method) {

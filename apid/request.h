@@ -11,8 +11,10 @@
 #include <stdint.h>
 
 #include "apid/answer.h"
+#include "apid/framing.h"
 #include "common/command.h"
 #include "common/err.h"
+#include "common/types.h"
 
 #define REQUEST_LIST_LIMIT_DEFAULT 1000
 #define REQUEST_LIST_LIMIT_MAX     10000
@@ -25,9 +27,12 @@ struct request_text {
 
 struct request_input {
     struct request_text method;
-    struct request_text target; /* path and query, undecoded */
+    struct request_text target; /* as in the request line, undecoded */
     struct request_text if_match;
     struct request_text if_none_match;
+    bool if_match_repeated; /* more than one such header line: a list, of which one is kept */
+    bool if_none_match_repeated;
+    enum framing_defect framing;
     struct request_text body;
 };
 
@@ -41,6 +46,9 @@ enum api_kind {
     API_READYZ,
     API_METRICS,
     API_VERSION,
+    API_MEMBER_ADD,
+    API_MEMBER_REMOVE,
+    API_UNKNOWN, /* what could not be translated */
 };
 
 /* Pointers are into the input or into the scratch. */
@@ -58,7 +66,10 @@ struct api_request {
     uint64_t unless_revision;            /* GET with If-None-Match: "revision"; 0: none */
     const uint8_t *after;                /* LIST: start behind this key; NULL: from the start */
     size_t after_bytes;
-    uint32_t limit; /* LIST: 1 .. REQUEST_LIST_LIMIT_MAX */
+    uint32_t limit;       /* LIST: 1 .. REQUEST_LIST_LIMIT_MAX */
+    node_id member;       /* MEMBER_ADD, MEMBER_REMOVE */
+    const char *peer_url; /* MEMBER_ADD */
+    size_t peer_url_bytes;
 };
 
 /* Bytes of scratch that request_translate needs for this input: 0 when nothing is escaped. */

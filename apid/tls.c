@@ -5,14 +5,25 @@
 
 #include <openssl/err.h>
 
-/* What OpenSSL said last, as our error; its queue is empty afterwards. */
+/*
+ * What OpenSSL said, as our error; its queue is empty afterwards. One failure is told several
+ * times there: an error of the system, if there is one, says best what to do about it; else the
+ * first says what was found, and those behind it only who was called.
+ */
 static int openssl_error(struct ms_err *err, const char *what, const char *file)
 {
-    char text[256];
+    unsigned long first = ERR_peek_error();
+    const char *reason = ERR_reason_error_string(first);
+    unsigned long code;
 
-    ERR_error_string_n(ERR_peek_last_error(), text, sizeof(text));
-    ERR_clear_error();
-    return ms_err_set(err, MS_EINVAL, 0, "%s %s: %s", what, file, text);
+    while ((code = ERR_get_error()) != 0) {
+        if (ERR_SYSTEM_ERROR(code)) {
+            ERR_clear_error();
+            return ms_err_set(err, MS_EINVAL, ERR_GET_REASON(code), "%s %s", what, file);
+        }
+    }
+    return ms_err_set(err, MS_EINVAL, 0, "%s %s: %s", what, file,
+                      reason != NULL ? reason : "not understood");
 }
 
 static int require_client_certificates(SSL_CTX *context, const char *file, struct ms_err *err)

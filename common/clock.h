@@ -8,6 +8,8 @@
 
 #include "common/types.h"
 
+#define MS_CLOCK_NS_PER_MS UINT64_C(1000000)
+
 /* CLOCK_MONOTONIC now. Comparable between the processes of one machine within one boot. */
 struct ms_instant ms_clock_now(void);
 

@@ -4,7 +4,6 @@
  */
 #include "common/config.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -13,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/config_options.h"
+#include "common/peer_url.h"
 #include "common/status_page.h"
 
 /* Below this an LMDB environment with its reserve has no room for data. */
@@ -126,48 +126,6 @@ static int apply_arguments(struct ms_config *config, int argc, char *const argv[
 
 /* ---- the whole ----------------------------------------------------------------------------- */
 
-/* http://HOST:PORT with an optional slash; HOST a name, an IPv4 or a bracketed IPv6 address. */
-static bool peer_url_is_valid(const char *url)
-{
-    static const char scheme[] = "http://";
-    const char *host = url + sizeof(scheme) - 1;
-    const char *end;
-    char digits[6] = "";
-    size_t digit_count;
-    uint64_t port;
-
-    if (strncmp(url, scheme, sizeof(scheme) - 1) != 0) {
-        return false;
-    }
-    if (*host == '[') {
-        end = host + 1 + strspn(host + 1, "0123456789abcdefABCDEF:.%");
-        if (end == host + 1 || *end != ']') {
-            return false;
-        }
-        end++;
-    } else {
-        end = host;
-        while (isalnum((unsigned char)*end) || *end == '.' || *end == '-' || *end == '_') {
-            end++;
-        }
-        if (end == host) {
-            return false;
-        }
-    }
-    if (*end != ':') {
-        return false;
-    }
-    end++;
-    digit_count = strspn(end, "0123456789");
-    if (digit_count == 0 || digit_count >= sizeof(digits)) {
-        return false;
-    }
-    memcpy(digits, end, digit_count);
-    end += digit_count;
-    return ms_option_parse_number(digits, &port) && port >= 1 && port <= 65535 &&
-           (*end == '\0' || strcmp(end, "/") == 0);
-}
-
 uint64_t ms_config_cluster_size(const struct ms_config *config)
 {
     uint64_t count = 1;
@@ -180,27 +138,43 @@ uint64_t ms_config_cluster_size(const struct ms_config *config)
 
 int ms_config_cluster_url(const struct ms_config *config, uint64_t id, char *dst, size_t dst_bytes)
 {
-    const char *url = config->cluster;
-    char copy[MS_PEER_URL_BYTES];
-    size_t len_bytes;
+    const char *text = config->cluster;
+    struct ms_peer_url url;
 
     if (id == 0 || id > ms_config_cluster_size(config)) {
         return MS_ENOENT;
     }
     for (; id > 1; id--) {
-        url += strcspn(url, ",") + 1;
+        text += strcspn(text, ",") + 1;
     }
-    len_bytes = strcspn(url, ",");
-    if (len_bytes >= sizeof(copy) || len_bytes >= dst_bytes) {
+    if (ms_peer_url_parse(text, strcspn(text, ","), &url) != MS_OK ||
+        strlen(url.text) >= dst_bytes) {
         return MS_EINVAL;
     }
-    memcpy(copy, url, len_bytes);
-    copy[len_bytes] = '\0';
-    if (!peer_url_is_valid(copy)) {
-        return MS_EINVAL;
-    }
-    memcpy(dst, copy, len_bytes + 1);
+    memcpy(dst, url.text, strlen(url.text) + 1);
     return MS_OK;
+}
+
+int ms_config_own_url(const struct ms_config *config, char *dst, size_t dst_bytes)
+{
+    uint64_t count = ms_config_cluster_size(config);
+    uint64_t position = config->id <= count || !config->join ? config->id : count;
+
+    return ms_config_cluster_url(config, position, dst, dst_bytes);
+}
+
+/* Peers elsewhere are talked to only over connections that a key protects. */
+static int check_reach(const struct ms_config *config, const char *text, struct ms_err *err)
+{
+    struct ms_peer_url url;
+
+    if (config->cluster_key_file[0] != '\0' ||
+        ms_peer_url_parse(text, strlen(text), &url) != MS_OK || ms_peer_url_is_loopback(&url)) {
+        return MS_OK;
+    }
+    return ms_err_set(err, MS_EUSAGE, 0,
+                      "option --cluster: %s is not on loopback, which needs --cluster-key-file",
+                      text);
 }
 
 static int check_cluster(const struct ms_config *config, struct ms_err *err)
@@ -214,6 +188,8 @@ static int check_cluster(const struct ms_config *config, struct ms_err *err)
                           MS_STATUS_MEMBERS_MAX);
     }
     for (uint64_t i = 0; i < count; i++) {
+        int rc;
+
         if (ms_config_cluster_url(config, i + 1, urls[i], sizeof(urls[i])) != MS_OK) {
             return ms_err_set(err, MS_EUSAGE, 0,
                               "option --cluster: URL %" PRIu64 " is not like http://HOST:PORT",
@@ -223,6 +199,10 @@ static int check_cluster(const struct ms_config *config, struct ms_err *err)
             if (strcmp(urls[i], urls[j]) == 0) {
                 return ms_err_set(err, MS_EUSAGE, 0, "option --cluster names %s twice", urls[i]);
             }
+        }
+        rc = check_reach(config, urls[i], err);
+        if (rc != MS_OK) {
+            return rc;
         }
     }
     if (config->id > count && !config->join) {
@@ -372,19 +352,21 @@ static bool may_change(const struct ms_option *option, const struct ms_config *c
 }
 
 int ms_config_reload(int argc, char *const argv[], char *const environment[],
-                     struct ms_config *current, const char **ignored, struct ms_err *err)
+                     struct ms_config *current, char fixed[static MS_CONFIG_NAMES_BYTES],
+                     struct ms_err *err)
 {
     struct ms_config before = *current;
     struct ms_config fresh;
     enum ms_config_action action;
     const struct ms_option *option;
-    const char *first = NULL;
+    size_t used = 0;
     int rc;
 
     rc = ms_config_load(argc, argv, environment, &fresh, &action, err);
     if (rc != MS_OK) {
         return rc;
     }
+    fixed[0] = '\0';
     for (size_t i = 0; (option = ms_option_at(i)) != NULL; i++) {
         const uint8_t *from = (const uint8_t *)&fresh + option->offset;
         uint8_t *to = (uint8_t *)current + option->offset;
@@ -394,11 +376,11 @@ int ms_config_reload(int argc, char *const argv[], char *const environment[],
         }
         if (may_change(option, &before, &fresh)) {
             memcpy(to, from, option->size_bytes);
-        } else if (first == NULL) {
-            first = option->name;
+        } else if (used < MS_CONFIG_NAMES_BYTES) {
+            used += (size_t)snprintf(fixed + used, MS_CONFIG_NAMES_BYTES - used, "%s%s",
+                                     used > 0 ? ", " : "", option->name);
         }
     }
-    *ignored = first;
     return MS_OK;
 }
 

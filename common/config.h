@@ -18,6 +18,7 @@
 #define MS_CONFIG_CLUSTER_BYTES 4096
 #define MS_CONFIG_ADDR_BYTES    256
 #define MS_API_WORKERS_MAX      16
+#define MS_CONFIG_NAMES_BYTES   1024 /* all options' names in a row */
 
 enum ms_storage_kind {
     MS_STORAGE_MEMORY = 0,
@@ -77,26 +78,35 @@ enum ms_config_action {
 /*
  * Reads everything: defaults, then the file (named by --config or METASTORE_CONFIG), then environ,
  * then argv. Checks each value against its limits and the whole for contradictions (for instance
- * --tls-cert without --tls-key, id beyond --cluster without --join, election timeout not above
- * heartbeat). MS_EUSAGE: err's text names the option, its source and what is allowed.
- * MS_ENOENT / MS_EIO: the file cannot be read.
+ * --tls-cert without --tls-key, id beyond --cluster without --join, peers off loopback without a
+ * key, election timeout not above heartbeat). MS_EUSAGE: err's text names the option, its source
+ * and what is allowed. MS_ENOENT / MS_EIO: the file cannot be read.
  */
 int ms_config_load(int argc, char *const argv[], char *const environment[], struct ms_config *out,
                    enum ms_config_action *action, struct ms_err *err);
 
 /*
  * Again from the same sources for SIGHUP. Options that cannot change at run time keep the value in
- * *current; *ignored gets the name of the first that differs (or NULL).
+ * *current; fixed gets the names of those that differ, as "port, listen", or "".
  */
 int ms_config_reload(int argc, char *const argv[], char *const environment[],
-                     struct ms_config *current, const char **ignored, struct ms_err *err);
+                     struct ms_config *current, char fixed[static MS_CONFIG_NAMES_BYTES],
+                     struct ms_err *err);
 
 /* The text of --help: every option with its default. Returns the length as snprintf does. */
 int ms_config_help(char *dst, size_t dst_bytes);
 
-/* Splits --cluster: the n-th URL (1-based) into dst. MS_ENOENT past the end, MS_EINVAL malformed.
+/*
+ * Splits --cluster: the n-th URL (1-based) into dst, without a slash at its end. MS_ENOENT past the
+ * end, MS_EINVAL malformed.
  */
 int ms_config_cluster_url(const struct ms_config *config, uint64_t id, char *dst, size_t dst_bytes);
 uint64_t ms_config_cluster_size(const struct ms_config *config);
+
+/*
+ * This node's own URL: the one at position id. A node that joins with an id beyond the list, which
+ * may be any number, is the last one. Errors as above.
+ */
+int ms_config_own_url(const struct ms_config *config, char *dst, size_t dst_bytes);
 
 #endif

@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/decimal.h"
+
 #define ENVIRONMENT_PREFIX "METASTORE_"
 #define ANY_MAX            ((uint64_t)INT64_MAX)
 #define HOUR_MS            UINT64_C(3600000)
@@ -144,23 +146,6 @@ __attribute__((format(printf, 4, 5))) static int refuse(const struct ms_option *
     return ms_err_set(err, MS_EUSAGE, 0, "option --%s %s", option->name, what);
 }
 
-bool ms_option_parse_number(const char *text, uint64_t *out)
-{
-    uint64_t value = 0;
-
-    if (*text == '\0') {
-        return false;
-    }
-    for (; *text != '\0'; text++) {
-        if (*text < '0' || *text > '9' || __builtin_mul_overflow(value, 10, &value) ||
-            __builtin_add_overflow(value, (uint64_t)(*text - '0'), &value)) {
-            return false;
-        }
-    }
-    *out = value;
-    return true;
-}
-
 /* The position of text in "first|second|...", or -1. */
 static int parse_choice(const char *choices, const char *text)
 {
@@ -210,7 +195,7 @@ int ms_option_set(struct ms_config *config, const struct ms_option *option,
     }
     switch (option->kind) {
     case MS_OPTION_NUMBER:
-        if (!ms_option_parse_number(value, &number) || number < option->min ||
+        if (!ms_decimal_parse(value, strlen(value), &number) || number < option->min ||
             number > option->max) {
             return refuse(option, source, err,
                           "must be a number from %" PRIu64 " to %" PRIu64 ", not \"%.64s\"",

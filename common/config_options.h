@@ -65,9 +65,6 @@ const struct ms_option *ms_option_find(const char *name, size_t name_bytes);
 /* The option's environment variable: METASTORE_DATA_DIR for data-dir. */
 void ms_option_variable(const struct ms_option *option, char dst[MS_OPTION_NAME_BYTES]);
 
-/* Decimal digits and nothing else: no sign, no blanks, no silent wrap. */
-bool ms_option_parse_number(const char *text, uint64_t *out);
-
 /* Checks the value and stores it in its field. MS_EUSAGE names option, source and what is allowed.
  */
 int ms_option_set(struct ms_config *config, const struct ms_option *option,

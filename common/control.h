@@ -15,8 +15,11 @@
 #include "common/err.h"
 #include "common/ipc_catalogue.h"
 #include "common/link.h"
+#include "common/member_request.h"
+#include "common/status_page.h"
 
 #define MS_CONTROL_PROTOCOL    1
+#define MS_CLUSTER_KEY_BYTES   32
 #define MS_CONTROL_FDS_MAX     MS_LINK_FD_COUNT
 #define MS_CONTROL_PAYLOAD_MAX (sizeof(struct ms_control_welcome))
 
@@ -37,11 +40,15 @@
     X(10, RELOAD,      S, struct ms_control_reload,        0)                \
     X(11, DRAIN,       S, struct ms_control_empty,         0)                \
     X(12, STOP,        S, struct ms_control_empty,         0)                \
+    X(13, MEMBER_REQUEST, S, struct ms_control_member_request, 0)            \
     X(64, HELLO,       W, struct ms_control_hello,         0)                \
     X(65, READY,       W, struct ms_control_empty,         0)                \
     X(66, PONG,        W, struct ms_control_ping,          0)                \
     X(67, DRAINED,     W, struct ms_control_empty,         0)                \
-    X(68, PEER_CORRUPT, W, struct ms_control_peer_corrupt, 0)
+    X(68, PEER_CORRUPT, W, struct ms_control_peer_corrupt, 0)                \
+    X(69, MEMBER_ANSWER, W, struct ms_control_member_answer, 0)              \
+    X(70, REMOVED,     W, struct ms_control_empty,         0)                \
+    X(71, RELOADED,    W, struct ms_control_reloaded,      0)
 /* clang-format on */
 
 enum ms_control_type {
@@ -69,6 +76,10 @@ struct ms_control_welcome {
     uint32_t previous_end; /* enum ms_worker_end */
     uint64_t generation;   /* of this worker: 1, 2, ... */
     uint64_t origin;       /* random, this incarnation's name; never 0 */
+    uint64_t data_id;      /* names the data dir, drawn when it was made; never 0 */
+    uint32_t has_cluster_key;
+    uint32_t data_was_used; /* 0 or 1: entries were applied from the data dir at some time */
+    uint8_t cluster_key[MS_CLUSTER_KEY_BYTES]; /* raftd only; zero for the others */
     struct ms_config config;
 };
 
@@ -99,8 +110,17 @@ struct ms_control_log_level {
     uint32_t pad;
 };
 
+/* To all; answered once by RELOADED with the same number. */
 struct ms_control_reload {
+    uint64_t number; /* 1, 2, ... */
     struct ms_config config;
+};
+
+struct ms_control_reloaded {
+    uint64_t number;
+    uint32_t refused; /* not 0: the worker goes on with what it had, and text says why */
+    uint32_t pad;
+    char text[MS_ERR_TEXT_BYTES];
 };
 
 struct ms_control_hello {
@@ -114,6 +134,22 @@ struct ms_control_peer_corrupt {
     uint32_t instance;
     char text[240];
 };
+
+/* To raftd; answered once by MEMBER_ANSWER. */
+struct ms_control_member_request {
+    struct ms_member_request head;
+    char peer_url[MS_PEER_URL_BYTES];
+};
+
+struct ms_control_member_answer {
+    struct ms_member_answer head;
+    char text[MS_MEMBER_TEXT_BYTES];
+};
+
+/*
+ * REMOVED (payload empty): the cluster has removed this node and raftd has nothing left to do for
+ * it. The supervisor stops the node in order and exits with MS_EXIT_OK.
+ */
 
 struct ms_control_message {
     enum ms_control_type type;

@@ -11,6 +11,7 @@
 
 #include <stdint.h>
 
+#include "common/member_request.h"
 #include "common/types.h"
 
 enum ms_role {
@@ -44,11 +45,15 @@ enum ms_link_kind {
     X(0x0102, PROPOSE_REFUSED, API_RAFT,  RAFTD,    APID,     struct ms_propose_refused, NONE)   \
     X(0x0103, READ_INDEX,     API_RAFT,   APID,     RAFTD,    struct ms_read_index,      NONE)   \
     X(0x0104, READ_READY,     API_RAFT,   RAFTD,    APID,     struct ms_read_ready,      NONE)   \
+    X(0x0105, MEMBER_REQUEST, API_RAFT,   APID,     RAFTD,    struct ms_member_request,  BYTES)  \
+    X(0x0106, MEMBER_ANSWER,  API_RAFT,   RAFTD,    APID,     struct ms_member_answer,   BYTES)  \
+    X(0x0107, PROPOSALS_LOST, API_RAFT,   RAFTD,    APID,     struct ms_proposals_lost,  NONE)   \
     X(0x0201, LOG_STATE,      RAFT_LOG,   STORAGED, RAFTD,    struct ms_log_state,       BYTES)  \
     X(0x0202, LOG_APPEND,     RAFT_LOG,   RAFTD,    STORAGED, struct ms_log_append,      BYTES)  \
     X(0x0203, LOG_DURABLE,    RAFT_LOG,   STORAGED, RAFTD,    struct ms_log_durable,     NONE)   \
     X(0x0204, LOG_SPACE,      RAFT_LOG,   STORAGED, RAFTD,    struct ms_log_space,       NONE)   \
     X(0x0205, LOG_CONF,       RAFT_LOG,   RAFTD,    STORAGED, struct ms_log_conf,        BYTES)  \
+    X(0x0206, LOG_SNAPSHOT,   RAFT_LOG,   RAFTD,    STORAGED, struct ms_log_snapshot,    BYTES)  \
     X(0x0301, APPLY_STATE,    RAFT_APPLY, STORAGED, RAFTD,    struct ms_apply_state,     NONE)   \
     X(0x0302, APPLY_ENTRIES,  RAFT_APPLY, RAFTD,    STORAGED, struct ms_apply_entries,   BYTES)  \
     X(0x0303, APPLY_DONE,     RAFT_APPLY, STORAGED, RAFTD,    struct ms_apply_done,      NONE)   \
@@ -57,6 +62,18 @@ enum ms_link_kind {
     X(0x0306, LOG_COMPACTED,  RAFT_APPLY, STORAGED, RAFTD,    struct ms_log_compacted,   NONE)   \
     X(0x0307, SUGGEST,        RAFT_APPLY, STORAGED, RAFTD,    struct ms_suggest,         BYTES)  \
     X(0x0308, APPLY_CONF,     RAFT_APPLY, RAFTD,    STORAGED, struct ms_apply_conf,      BYTES)  \
+    X(0x0309, SNAP_OPEN,      RAFT_APPLY, RAFTD,    STORAGED, struct ms_snap_open,       NONE)   \
+    X(0x030a, SNAP_OPENED,    RAFT_APPLY, STORAGED, RAFTD,    struct ms_snap_opened,     BYTES)  \
+    X(0x030b, SNAP_READ,      RAFT_APPLY, RAFTD,    STORAGED, struct ms_snap_read,       NONE)   \
+    X(0x030c, SNAP_DATA,      RAFT_APPLY, STORAGED, RAFTD,    struct ms_snap_data,       BYTES)  \
+    X(0x030d, SNAP_CLOSE,     RAFT_APPLY, RAFTD,    STORAGED, struct ms_snap_close,      NONE)   \
+    X(0x030e, SNAP_RECEIVE,   RAFT_APPLY, RAFTD,    STORAGED, struct ms_snap_receive,    NONE)   \
+    X(0x030f, SNAP_WRITE,     RAFT_APPLY, RAFTD,    STORAGED, struct ms_snap_write,      BYTES)  \
+    X(0x0310, SNAP_PROGRESS,  RAFT_APPLY, STORAGED, RAFTD,    struct ms_snap_progress,   NONE)   \
+    X(0x0311, SNAP_ABANDON,   RAFT_APPLY, RAFTD,    STORAGED, struct ms_snap_abandon,    NONE)   \
+    X(0x0312, APPLY_SNAPSHOT, RAFT_APPLY, RAFTD,    STORAGED, struct ms_apply_snapshot,  NONE)   \
+    X(0x0313, LOG_TERMS_READ, RAFT_APPLY, RAFTD,    STORAGED, struct ms_log_terms_read,  NONE)   \
+    X(0x0314, LOG_TERMS,      RAFT_APPLY, STORAGED, RAFTD,    struct ms_log_terms,       BYTES)  \
     X(0x0401, STORE_OPENED,   API_STORE,  STORAGED, APID,     struct ms_store_opened,    BYTES)  \
     X(0x0402, APPLY_RESULT,   API_STORE,  STORAGED, APID,     struct ms_apply_result,    NONE)   \
     X(0x0403, WAIT_APPLIED,   API_STORE,  APID,     STORAGED, struct ms_wait_applied,    NONE)   \
@@ -110,6 +127,19 @@ struct ms_read_ready {
     raft_index index;
     uint32_t reason;
     uint32_t pad;
+};
+
+/*
+ * MEMBER_REQUEST, MEMBER_ANSWER: see common/member_request.h. The tail of the request is the peer
+ * URL, that of the answer the reason of a refusal in words.
+ */
+
+/*
+ * PROPOSALS_LOST: what this apid proposed before and has no answer for may have got lost on its way
+ * to a leader (a new one was elected, a connection broke): propose it again, with the same ids.
+ */
+struct ms_proposals_lost {
+    raft_term term; /* the present one; for the log */
 };
 
 /* ---- raftd <-> storaged, log --------------------------------------------------------------- */
@@ -175,11 +205,25 @@ struct ms_log_durable {
  * LOG_CONF: make durable which configuration (the tail, common/conf_state.h) holds once the entry
  * at index is applied. Counted and answered like LOG_APPEND; raftd sends the entry to be applied
  * only after that, so a state machine that is rebuilt from the log finds every configuration it
- * needs.
+ * needs. Forgotten when a later LOG_APPEND replaces the entry at index.
  */
 struct ms_log_conf {
     uint64_t seq;
     raft_index index;
+};
+
+/*
+ * LOG_SNAPSHOT: the log starts anew behind the snapshot of index and term, which storaged has
+ * received completely (SNAP_PROGRESS said so); the tail is the configuration as of index. Counted
+ * and answered like LOG_APPEND; all of it becomes durable at once, with the hard state. Sent again
+ * although it is durable, it discards nothing: where the log holds that entry with that term, or
+ * starts right behind it, the entries that follow stay (Raft 7).
+ */
+struct ms_log_snapshot {
+    uint64_t seq;
+    struct ms_hard_state hard_state;
+    raft_index index;
+    raft_term term;
 };
 
 /* LOG_SPACE: sent when it changes. While full, raftd refuses proposals with NO_SPACE. */
@@ -237,6 +281,29 @@ struct ms_log_entries {
     int32_t status; /* MS_OK, MS_ECOMPACTED, MS_EUNAVAILABLE */
 };
 
+/*
+ * LOG_TERMS_READ: where do terms begin in the durable log? The tail of LOG_TERMS is count runs,
+ * ascending: the first begins at first_index - 1 (what a compacted log still knows), each reaches
+ * to the index before the next, the last to last_index. Of very many runs only the newest come,
+ * and first_index is higher accordingly.
+ */
+struct ms_log_terms_read {
+    uint64_t request;
+};
+
+struct ms_log_terms {
+    uint64_t request;
+    raft_index first_index;
+    raft_index last_index;
+    uint32_t count;
+    uint32_t pad;
+};
+
+struct ms_log_term_run {
+    raft_index index;
+    raft_term term;
+};
+
 /* LOG_COMPACTED: the log now starts at first_index; a snapshot at snapshot_index is durable. */
 struct ms_log_compacted {
     raft_index first_index;
@@ -248,6 +315,102 @@ struct ms_log_compacted {
  * lost. */
 struct ms_suggest {
     uint64_t reserved;
+};
+
+/*
+ * Snapshots to a follower. SNAP_OPEN asks for the newest one; SNAP_OPENED says which it is (the
+ * tail is its configuration) and keeps its content readable until SNAP_CLOSE or the end of the
+ * link; the log is kept from there on meanwhile, while there is room. Sessions are named by raftd,
+ * several may be open. If there is none, or the newest does not reach min_index, one is made first:
+ * a member that was added after a snapshot cannot begin with it. status is MS_OK, MS_ENOENT (there
+ * is none that reaches so far, and none can be made now: ask again later), or MS_EFULL (too many
+ * sessions are open).
+ */
+struct ms_snap_open {
+    uint64_t session;
+    raft_index min_index; /* applied already; 0: any will do */
+};
+
+struct ms_snap_opened {
+    uint64_t session;
+    raft_index index;
+    raft_term term;
+    uint64_t size_bytes;
+    int32_t status;
+    uint32_t pad;
+};
+
+/* SNAP_READ: bytes of the file from offset on. Answered by one SNAP_DATA; the tail may be shorter
+ * than asked for only at the end of the file. */
+struct ms_snap_read {
+    uint64_t session;
+    uint64_t offset;
+    uint32_t len_bytes; /* 1 .. MS_SNAP_PIECE_BYTES */
+    uint32_t pad;
+};
+
+struct ms_snap_data {
+    uint64_t session;
+    uint64_t offset;
+    int32_t status; /* MS_OK, MS_EIO, MS_ENOENT (no such session), MS_ERANGE */
+    uint32_t pad;
+};
+
+struct ms_snap_close {
+    uint64_t session;
+};
+
+#define MS_SNAP_PIECE_BYTES (128u * 1024u)
+
+/*
+ * A snapshot from the leader. SNAP_RECEIVE begins it, or goes on with one of the same index, term
+ * and size whose beginning is there already: the first SNAP_PROGRESS says from which offset.
+ * SNAP_WRITE brings the next bytes, without gaps, not before that and never more than
+ * MS_SNAP_WINDOW_BYTES beyond the last SNAP_PROGRESS, which answers all that came before it. One
+ * transfer at a time: a new SNAP_RECEIVE ends the one before, of which nothing is said any more.
+ */
+#define MS_SNAP_WINDOW_BYTES (1024u * 1024u)
+
+struct ms_snap_receive {
+    uint64_t transfer; /* named by raftd */
+    raft_index index;
+    raft_term term;
+    uint64_t size_bytes;
+};
+
+struct ms_snap_write {
+    uint64_t transfer;
+    uint64_t offset;
+};
+
+/*
+ * SNAP_PROGRESS: offset bytes are taken. With complete set all of it is there, verified and
+ * durable under its name, ready for LOG_SNAPSHOT. status other than MS_OK ends the transfer:
+ * MS_ECORRUPT (the content contradicts its checksums or itself; nothing of it is kept),
+ * MS_ENOSPC, MS_EIO, MS_ENOMEM, MS_EINVAL (a gap, beyond the size or beyond the window).
+ */
+struct ms_snap_progress {
+    uint64_t transfer;
+    uint64_t offset;
+    int32_t status;
+    uint32_t complete;
+};
+
+/* SNAP_ABANDON: the sender is gone for now; what is there stays for a later SNAP_RECEIVE. */
+struct ms_snap_abandon {
+    uint64_t transfer;
+};
+
+/*
+ * APPLY_SNAPSHOT: replace the state machine by the snapshot of index, after LOG_SNAPSHOT is
+ * durable. Answered by APPLY_DONE with applied = index; not before apids know the new file
+ * (STORE_OPENED). Nothing else on the link is handled meanwhile. If raftd or storaged dies in
+ * between, storaged finishes it by itself: no APPLY_STATE tells an applied index from which the log
+ * does not lead on.
+ */
+struct ms_apply_snapshot {
+    raft_index index;
+    raft_term term;
 };
 
 /* ---- apid <-> storaged --------------------------------------------------------------------- */

@@ -37,7 +37,7 @@ struct row {
 
 /* A number is two bytes, the group and the place in it: that makes the table dense and direct. */
 #define GROUP_COUNT    8
-#define GROUP_ROWS     16
+#define GROUP_ROWS     32
 #define GROUP_OF(type) ((type) >> 8)
 #define PLACE_OF(type) ((type)&0xffu)
 

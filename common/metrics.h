@@ -71,7 +71,7 @@ enum ms_metric_type {
     X(API_INFLIGHT, APID, GAUGE, "metastore_http_requests_in_flight", "",                         \
       "Requests that wait for an answer.")                                                        \
     X(API_RESENT, APID, COUNTER, "metastore_operations_resent_total", "",                         \
-      "Operations sent again after a neighbour was replaced.")                                    \
+      "Operations sent again because they might have been lost.")                                 \
     X(RESTARTS_RAFTD, SUPERVISOR, COUNTER, "metastore_worker_restarts_total", "worker=\"raftd\"", \
       "Times a worker was replaced.")                                                             \
     X(RESTARTS_STORAGED, SUPERVISOR, COUNTER, "metastore_worker_restarts_total",                  \

@@ -40,6 +40,8 @@ struct event {
             int fd;
         } listener;
         struct ms_control_peer_down down;
+        struct ms_control_member_request member;
+        uint64_t reload_number;
     } of;
 };
 
@@ -105,6 +107,19 @@ static void drop_event(struct event *event)
     }
 }
 
+static void deliver_reload(struct ms_worker *worker, uint64_t number)
+{
+    struct ms_control_reloaded answer = {.number = number};
+    struct ms_err err = {0};
+
+    if (worker->handlers.on_reload != NULL &&
+        worker->handlers.on_reload(worker->ctx, &worker->config, &err) != MS_OK) {
+        answer.refused = 1;
+        (void)snprintf(answer.text, sizeof(answer.text), "%s", err.text);
+    }
+    say_or_leave(worker, MS_CONTROL_RELOADED, &answer);
+}
+
 /* Calls the handler. What no handler takes over is closed. */
 static void deliver(struct ms_worker *worker, struct event *event)
 {
@@ -116,10 +131,12 @@ static void deliver(struct ms_worker *worker, struct event *event)
         on->on_listener(worker->ctx, event->of.listener.kind, event->of.listener.fd);
     } else if (event->type == MS_CONTROL_PEER_DOWN && on->on_peer_down != NULL) {
         on->on_peer_down(worker->ctx, &event->of.down);
-    } else if (event->type == MS_CONTROL_RELOAD && on->on_reload != NULL) {
-        on->on_reload(worker->ctx, &worker->config);
+    } else if (event->type == MS_CONTROL_RELOAD) {
+        deliver_reload(worker, event->of.reload_number);
     } else if (event->type == MS_CONTROL_DRAIN && on->on_drain != NULL) {
         on->on_drain(worker->ctx);
+    } else if (event->type == MS_CONTROL_MEMBER_REQUEST && on->on_member_request != NULL) {
+        on->on_member_request(worker->ctx, &event->of.member);
     } else if (event->type == MS_CONTROL_STOP && on->on_stop != NULL) {
         on->on_stop(worker->ctx);
     } else {
@@ -156,7 +173,8 @@ static int take_welcome(struct ms_worker *worker, const struct ms_control_welcom
     if (welcome->role != (uint32_t)worker->identity.role) {
         return ms_err_set(err, MS_EPROTO, 0, "WELCOME for role %" PRIu32, welcome->role);
     }
-    if (welcome->previous_end > MS_END_OWN_FAULT || welcome->origin == 0) {
+    if (welcome->previous_end > MS_END_OWN_FAULT || welcome->origin == 0 || welcome->data_id == 0 ||
+        welcome->has_cluster_key > 1 || welcome->data_was_used > 1) {
         return ms_err_set(err, MS_EPROTO, 0, "impossible WELCOME");
     }
     worker->welcomed = true;
@@ -164,6 +182,11 @@ static int take_welcome(struct ms_worker *worker, const struct ms_control_welcom
     worker->identity.previous_end = (enum ms_worker_end)welcome->previous_end;
     worker->identity.generation = welcome->generation;
     worker->identity.origin = welcome->origin;
+    worker->identity.data_id = welcome->data_id;
+    worker->identity.data_was_used = welcome->data_was_used != 0;
+    worker->identity.has_cluster_key = welcome->has_cluster_key != 0;
+    memcpy(worker->identity.cluster_key, welcome->cluster_key,
+           sizeof(worker->identity.cluster_key));
     worker->config = welcome->config;
     ms_log_init(ms_role_name(worker->identity.role), (enum ms_log_format)worker->config.log_format,
                 (enum ms_log_level)worker->config.log_level);
@@ -273,7 +296,11 @@ static int take_message(struct ms_worker *worker, struct ms_control_message *mes
         return take_log_level(payload, err);
     case MS_CONTROL_RELOAD:
         worker->config = ((const struct ms_control_reload *)payload)->config;
+        event.of.reload_number = ((const struct ms_control_reload *)payload)->number;
         ms_log_set_level((enum ms_log_level)worker->config.log_level);
+        return deliver_or_keep(worker, &event, err);
+    case MS_CONTROL_MEMBER_REQUEST:
+        memcpy(&event.of.member, payload, sizeof(event.of.member));
         return deliver_or_keep(worker, &event, err);
     case MS_CONTROL_DRAIN:
     case MS_CONTROL_STOP:
@@ -283,6 +310,9 @@ static int take_message(struct ms_worker *worker, struct ms_control_message *mes
     case MS_CONTROL_PONG:
     case MS_CONTROL_DRAINED:
     case MS_CONTROL_PEER_CORRUPT:
+    case MS_CONTROL_MEMBER_ANSWER:
+    case MS_CONTROL_REMOVED:
+    case MS_CONTROL_RELOADED:
         break; /* ours to send: ms_control_receive refuses them */
     }
     return ms_err_set(err, MS_EPROTO, 0, "unexpected %s", ms_control_name(message->type));
@@ -346,7 +376,7 @@ static int wait_for_go(struct ms_worker *worker, struct ms_err *err)
  */
 static int name_process(enum ms_role role, struct ms_err *err)
 {
-    static const int ignored[] = {SIGPIPE, SIGXFSZ, SIGINT, SIGHUP};
+    static const int ignored[] = {SIGPIPE, SIGXFSZ, SIGINT, SIGHUP, SIGTSTP, SIGTTIN, SIGTTOU};
 
     if (prctl(PR_SET_NAME, ms_role_name(role)) != 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) {
         return ms_err_set(err, MS_EIO, errno, "set up process %s", ms_role_name(role));
@@ -490,4 +520,17 @@ void ms_worker_report_peer(struct ms_worker *worker, const struct ms_link_info *
 
     (void)snprintf(report.text, sizeof(report.text), "%s", text);
     say_or_leave(worker, MS_CONTROL_PEER_CORRUPT, &report);
+}
+
+void ms_worker_answer_member(struct ms_worker *worker,
+                             const struct ms_control_member_answer *answer)
+{
+    say_or_leave(worker, MS_CONTROL_MEMBER_ANSWER, answer);
+}
+
+void ms_worker_removed(struct ms_worker *worker)
+{
+    const struct ms_control_empty nothing = {0};
+
+    say_or_leave(worker, MS_CONTROL_REMOVED, &nothing);
 }

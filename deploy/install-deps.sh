@@ -1,11 +1,13 @@
 #!/bin/sh
 # Installs the Debian packages that building, testing and benchmarking need. Asks nothing, and does
-# nothing when they are all there. `install-deps.sh --print` only lists what is missing.
+# nothing when they are all there. `install-deps.sh --print` only lists what is missing. ROCKSDB=0 in
+# the environment does without RocksDB.
 set -eu
 
 build="gcc make pkg-config libc6-dev libuv1-dev libh2o-evloop-dev libh2o-dev-common liblmdb-dev
 libsodium-dev libjansson-dev libxxhash-dev libinih-dev libsystemd-dev libssl-dev"
-test="libcriterion-dev libcurl4-openssl-dev curl openssl socat procps util-linux python3"
+test="libcriterion-dev libcurl4-openssl-dev curl openssl iproute2 socat procps util-linux python3"
+[ "${ROCKSDB:-1}" = 0 ] || build="$build librocksdb-dev"
 want="$build $test"
 if [ "${MS_DEPS:-}" = all ]; then
     want="$want clang libclang-rt-14-dev clang-format clang-tidy cppcheck wrk etcd-server systemd"

@@ -15,9 +15,12 @@
 #include "common/config.h"
 #include "common/ipc_catalogue.h"
 #include "common/link.h"
+#include "raftd/member_service.h"
 
 /* Answers that may wait in one slot: everything taken from it and not yet answered. */
 #define API_CLIENT_ANSWERS_MAX 4096u
+/* The same for requests about the membership: those that the service keeps, and one refused. */
+#define API_CLIENT_MEMBER_ANSWERS_MAX (MEMBER_SERVICE_REQUESTS_MAX + 1u)
 
 struct api_answer {
     enum ms_ipc_type type; /* PROPOSE_REFUSED or READ_READY */
@@ -25,6 +28,11 @@ struct api_answer {
         struct ms_propose_refused refused;
         struct ms_read_ready ready;
     } body;
+};
+
+struct api_member_answer {
+    struct ms_member_answer head;
+    char text[MS_MEMBER_TEXT_BYTES];
 };
 
 /* Names one apid incarnation's link. */
@@ -38,6 +46,10 @@ struct api_client {
     struct api_answer *answers; /* circular, API_CLIENT_ANSWERS_MAX of them; NULL while closed */
     size_t first;
     size_t count;
+    struct api_member_answer *member_answers; /* API_CLIENT_MEMBER_ANSWERS_MAX, from the front */
+    size_t member_count;
+    bool lost; /* PROPOSALS_LOST is due, with lost_term */
+    raft_term lost_term;
     bool dry; /* the last receive found nothing: safe to sleep on the doorbell */
 };
 
@@ -55,6 +67,13 @@ void api_client_close(struct api_client *client);
 /* Sends or queues one answer; dropped if ref's link is not the present one. */
 void api_clients_answer(struct api_clients *clients, struct api_client_ref ref,
                         const struct api_answer *answer);
+
+/* The same for the answer to a MEMBER_REQUEST; text ends in 0 and is cut to what is allowed. */
+void api_clients_answer_member(struct api_clients *clients, struct api_client_ref ref,
+                               const struct ms_member_answer *answer, const char *text);
+
+/* Tells all apids that what they have no answer for may be lost; term is the present one. */
+void api_clients_proposals_lost(struct api_clients *clients, raft_term term);
 
 /* True if no answer waits: only then more may be read from this process. */
 bool api_client_may_read(const struct api_client *client);

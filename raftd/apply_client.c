@@ -11,7 +11,7 @@
 
 struct apply_item {
     STAILQ_ENTRY(apply_item) next;
-    struct raft_message message; /* owned; has at least one entry */
+    struct raft_message message; /* owned; has a snapshot, or else at least one entry */
     size_t sent;                 /* of its entries: on the way, or applied already */
 };
 
@@ -86,7 +86,7 @@ int apply_client_apply(struct apply_client *client, struct raft_message *message
 {
     struct apply_item *item;
 
-    assert(message->entries.count > 0);
+    assert(message->snapshot != NULL || message->entries.count > 0);
     item = calloc(1, sizeof(*item));
     if (item == NULL) {
         return MS_ENOMEM;
@@ -97,6 +97,15 @@ int apply_client_apply(struct apply_client *client, struct raft_message *message
         client->unsent = item;
     }
     return MS_OK;
+}
+
+void apply_client_replace(struct apply_client *client, raft_index index)
+{
+    assert(index > client->replaced_to);
+    client->replaced_to = index;
+    if (client->conf_seen < index) {
+        client->conf_seen = index;
+    }
 }
 
 static struct apply_conf *find_conf(const struct apply_client *client, raft_index index)
@@ -217,18 +226,45 @@ static int send_entries(struct apply_client *client, struct apply_item *item)
     return MS_OK;
 }
 
+static int send_snapshot(struct apply_client *client, const struct raft_snapshot *snapshot)
+{
+    const struct ms_apply_snapshot body = {.index = snapshot->index, .term = snapshot->term};
+    int rc;
+
+    if (snapshot->index <= client->applied) {
+        return MS_OK;
+    }
+    rc = ms_link_send(&client->link, MS_IPC_APPLY_SNAPSHOT, &body);
+    if (rc == MS_OK) {
+        client->sent_index = snapshot->index;
+    }
+    return rc;
+}
+
+/*
+ * Whether the entry need not be sent: it is applied, or will be with a snapshot. Once its
+ * configuration was announced, storaged expects it.
+ */
+static bool is_needless(const struct apply_client *client, raft_index index)
+{
+    return index <= client->applied || (index <= client->replaced_to && index != client->conf_sent);
+}
+
 static int send_item(struct apply_client *client, struct apply_item *item)
 {
     const struct raft_slice *entries = &item->message.entries;
     int rc = MS_OK;
 
+    if (item->message.snapshot != NULL) {
+        return send_snapshot(client, item->message.snapshot);
+    }
     while (rc == MS_OK && item->sent < entries->count) {
         const struct raft_entry *entry = &entries->entries[item->sent];
 
         if (entry->type != RAFT_ENTRY_NORMAL) {
             rc = meet_conf_change(client, entry);
         }
-        if (rc == MS_OK && entry->index <= client->applied) {
+        if (rc == MS_OK && is_needless(client, entry->index)) {
             item->sent++;
             continue;
         }
@@ -244,6 +280,15 @@ static int send_item(struct apply_client *client, struct apply_item *item)
 
 /* ---- completing ---- */
 
+/* Where the state machine stands once the item is applied. */
+static raft_index last_index(const struct apply_item *item)
+{
+    const struct raft_slice *entries = &item->message.entries;
+
+    return item->message.snapshot != NULL ? item->message.snapshot->index
+                                          : entries->entries[entries->count - 1].index;
+}
+
 static void complete(struct apply_client *client)
 {
     struct apply_item *item;
@@ -253,9 +298,7 @@ static void complete(struct apply_client *client)
         pop_conf(client);
     }
     while ((item = STAILQ_FIRST(&client->items)) != NULL && item != client->unsent) {
-        const struct raft_slice *entries = &item->message.entries;
-
-        if (entries->entries[entries->count - 1].index > client->applied) {
+        if (last_index(item) > client->applied) {
             break;
         }
         client->events.on_applied(client->events.ctx, &item->message);

@@ -8,6 +8,9 @@
  * An entry that changes the configuration stops the stream: first the owner applies the change to
  * the core, then the new configuration must be durable in the log, then APPLY_CONF and the entry
  * go out. So a state machine that is rebuilt from the log finds every configuration it needs.
+ *
+ * A snapshot takes the place of everything before it, also of what waits here: such entries are not
+ * sent any more, and count as applied once the snapshot is.
  */
 #ifndef METASTORE_RAFTD_APPLY_CLIENT_H
 #define METASTORE_RAFTD_APPLY_CLIENT_H
@@ -34,14 +37,14 @@ struct apply_client_events {
      * *out; out->buffer stays NULL if the change has no effect. MS_ENOMEM.
      */
     int (*on_conf_change)(void *ctx, const struct raft_entry *entry, struct conf_record *out);
-    /* All entries of message (borrowed for the call) are applied. */
+    /* All entries of message, or its snapshot, are applied; borrowed for the call. */
     void (*on_applied)(void *ctx, const struct raft_message *message);
     void *ctx;
 };
 
 /*
- * applied <= sent_index. Items before unsent are sent completely; confs are those of changes above
- * applied that the stream has come to.
+ * applied <= sent_index. Items before unsent are sent completely, or replaced; confs are those of
+ * changes above applied that the stream has come to.
  */
 struct apply_client {
     const struct raft_alloc *alloc;
@@ -52,8 +55,9 @@ struct apply_client {
     raft_index applied;
     raft_term applied_term; /* as APPLY_STATE said */
     raft_index sent_index;
-    raft_index conf_seen; /* the last change that on_conf_change was called for */
-    raft_index conf_sent; /* the last for which APPLY_CONF went out on this link */
+    raft_index conf_seen;   /* the last change that on_conf_change was called for */
+    raft_index conf_sent;   /* the last for which APPLY_CONF went out on this link */
+    raft_index replaced_to; /* entries up to this one are part of a snapshot to be applied */
     struct apply_item_list items;
     struct apply_item *unsent;
     struct apply_conf_list confs;
@@ -73,8 +77,14 @@ void apply_client_close(struct apply_client *client);
  */
 void apply_client_adopt(struct apply_client *client);
 
-/* Takes a MsgStorageApply (empty afterwards). MS_ENOMEM: message stays as it was. */
+/*
+ * Takes a MsgStorageApply, or a MsgStorageAppend whose snapshot is durable now (empty afterwards).
+ * MS_ENOMEM: message stays as it was.
+ */
 int apply_client_apply(struct apply_client *client, struct raft_message *message);
+
+/* Entries up to index need not be applied one by one: a snapshot of index will be. */
+void apply_client_replace(struct apply_client *client, raft_index index);
 
 /* The configuration that the change at index led to is durable. */
 void apply_client_conf_durable(struct apply_client *client, raft_index index);

@@ -17,15 +17,20 @@ static uint64_t cost_of(const struct raft_entry *entry)
 
 static struct raft_entry *at(const struct entry_store *store, raft_index index)
 {
-    assert(index > store->base_index);
-    assert(index - store->base_index <= store->count);
-    return &store->items[store->start + (size_t)(index - store->base_index) - 1];
+    const raft_index base = entry_store_base_index(store);
+
+    assert(index > base);
+    assert(index - base <= store->count);
+    return &store->items[store->start + (size_t)(index - base) - 1];
 }
 
 void entry_store_init(struct entry_store *store, const struct raft_alloc *alloc,
                       uint64_t recent_bytes_max)
 {
-    *store = (struct entry_store){.alloc = alloc, .recent_bytes_max = recent_bytes_max};
+    memset(store, 0, sizeof(*store));
+    store->alloc = alloc;
+    store->recent_bytes_max = recent_bytes_max;
+    term_runs_reset(&store->terms, 0, 0);
 }
 
 /* Drops the newest entries, those above index. */
@@ -45,7 +50,7 @@ static void cut_after(struct entry_store *store, raft_index index)
 
 void entry_store_fini(struct entry_store *store)
 {
-    cut_after(store, store->base_index);
+    cut_after(store, entry_store_base_index(store));
     free(store->items);
     store->items = NULL;
     store->capacity = 0;
@@ -54,10 +59,9 @@ void entry_store_fini(struct entry_store *store)
 
 void entry_store_reset(struct entry_store *store, raft_index base_index, raft_term base_term)
 {
-    cut_after(store, store->base_index);
+    cut_after(store, entry_store_base_index(store));
     store->start = 0;
-    store->base_index = base_index;
-    store->base_term = base_term;
+    term_runs_reset(&store->terms, base_index, base_term);
     store->applied = base_index;
 }
 
@@ -123,20 +127,41 @@ int entry_store_append(struct entry_store *store, const struct raft_entry *entri
 void entry_store_applied(struct entry_store *store, raft_index index)
 {
     assert(index <= entry_store_last_index(store));
+    /* Less than what a snapshot has put in its place meanwhile is no news. */
     while (store->applied < index) {
         store->applied++;
         store->unapplied_bytes -= cost_of(at(store, store->applied));
     }
-    while (store->base_index < store->applied && store->kept_bytes > store->recent_bytes_max) {
+    while (entry_store_base_index(store) < store->applied &&
+           store->kept_bytes > store->recent_bytes_max) {
         struct raft_entry *oldest = &store->items[store->start];
 
         store->kept_bytes -= cost_of(oldest);
-        store->base_index = oldest->index;
-        store->base_term = oldest->term;
+        term_runs_add(&store->terms, oldest->term);
         raft_buffer_release(oldest->owner);
         store->start++;
         store->count--;
     }
+}
+
+int entry_store_learn_terms(struct entry_store *store, const struct ms_log_term_run *runs,
+                            size_t count, raft_index last_index)
+{
+    return term_runs_learn(&store->terms, runs, count, last_index);
+}
+
+void entry_store_compacted(struct entry_store *store, raft_index first_index)
+{
+    const raft_index base = entry_store_base_index(store);
+
+    if (first_index > 0) {
+        term_runs_forget(&store->terms, first_index - 1 < base ? first_index - 1 : base);
+    }
+}
+
+raft_index entry_store_base_index(const struct entry_store *store)
+{
+    return store->terms.last_index;
 }
 
 int entry_store_entries(const struct entry_store *store, raft_index first, raft_index end,
@@ -144,8 +169,11 @@ int entry_store_entries(const struct entry_store *store, raft_index first, raft_
 {
     const struct raft_entry *from;
 
-    if (first <= store->base_index) {
+    if (first < entry_store_first_index(store)) {
         return MS_ECOMPACTED;
+    }
+    if (first <= entry_store_base_index(store)) {
+        return MS_EAGAIN;
     }
     if (end <= first || end > entry_store_last_index(store) + 1) {
         return MS_EUNAVAILABLE;
@@ -157,24 +185,25 @@ int entry_store_entries(const struct entry_store *store, raft_index first, raft_
 
 int entry_store_term(const struct entry_store *store, raft_index index, raft_term *term)
 {
-    if (index < store->base_index) {
+    if (index + 1 < entry_store_first_index(store)) {
         return MS_ECOMPACTED;
     }
     if (index > entry_store_last_index(store)) {
         return MS_EUNAVAILABLE;
     }
-    *term = index == store->base_index ? store->base_term : at(store, index)->term;
+    *term = index <= entry_store_base_index(store) ? term_runs_at(&store->terms, index)
+                                                   : at(store, index)->term;
     return MS_OK;
 }
 
 raft_index entry_store_first_index(const struct entry_store *store)
 {
-    return store->base_index + 1;
+    return term_runs_first_index(&store->terms) + 1;
 }
 
 raft_index entry_store_last_index(const struct entry_store *store)
 {
-    return store->base_index + store->count;
+    return entry_store_base_index(store) + store->count;
 }
 
 bool entry_store_has_conf_change(const struct entry_store *store, raft_index after,

@@ -3,8 +3,9 @@
  *
  * Everything that was handed to storaged and is not yet applied is here: to be sent again should
  * storaged die, and to be read by the core when it is committed. Of what is applied the newest
- * part stays, bounded by recent_bytes_max, for followers that lag a little. The core sees a log
- * that begins with the oldest entry kept; storaged's own log reaches further back.
+ * part stays, bounded by recent_bytes_max, for followers that lag a little. Older entries are in
+ * storaged's log only; of those the terms are kept here, so the core sees a log that begins where
+ * storaged's does (as far as it has told), and fetches what it needs of it.
  *
  * Invariant: entries are consecutive, from base_index + 1 on, and terms never fall.
  */
@@ -17,6 +18,7 @@
 
 #include "common/types.h"
 #include "raftd/core/raft.h"
+#include "raftd/term_runs.h"
 
 struct entry_store {
     const struct raft_alloc *alloc; /* borrowed */
@@ -24,8 +26,7 @@ struct entry_store {
     size_t start;
     size_t count;
     size_t capacity;
-    raft_index base_index; /* the entry before the first kept; gone, but its term is known */
-    raft_term base_term;
+    struct term_runs terms; /* up to the entry before the first kept */
     raft_index applied;
     uint64_t kept_bytes;      /* of all kept, descriptors included */
     uint64_t unapplied_bytes; /* of those above applied */
@@ -50,7 +51,19 @@ int entry_store_append(struct entry_store *store, const struct raft_entry *entri
 /* The state machine stands at index (within the store); older entries may go. */
 void entry_store_applied(struct entry_store *store, raft_index index);
 
-/* As struct raft_storage defines them; callable any time. */
+/*
+ * What LOG_TERMS said of the durable log: the terms of entries older than those kept. MS_EPROTO:
+ * it contradicts what is known.
+ */
+int entry_store_learn_terms(struct entry_store *store, const struct ms_log_term_run *runs,
+                            size_t count, raft_index last_index);
+/* storaged's log begins with first_index now. */
+void entry_store_compacted(struct entry_store *store, raft_index first_index);
+
+/* The entry before the first one kept. */
+raft_index entry_store_base_index(const struct entry_store *store);
+
+/* As struct raft_storage defines them; callable any time. Entries that are not kept: MS_EAGAIN. */
 int entry_store_entries(const struct entry_store *store, raft_index first, raft_index end,
                         uint64_t max_bytes, struct raft_slice *out);
 int entry_store_term(const struct entry_store *store, raft_index index, raft_term *term);

@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "raftd/entry_codec.h"
+#include "raftd/snapshot_conf.h"
 
 enum log_item_kind {
     LOG_ITEM_APPEND, /* message */
@@ -17,10 +19,13 @@ enum log_item_kind {
 struct log_item {
     STAILQ_ENTRY(log_item) next;
     enum log_item_kind kind;
-    struct raft_message message; /* owned */
+    struct raft_message message; /* owned; the responses may be gone when it completes */
     struct conf_record conf;     /* one reference to its buffer */
-    size_t sent;                 /* of the message's entries: on the way, or durable already */
-    uint64_t last_seq;           /* once sent: durable when this record is */
+    struct ms_instant since;
+    bool replaces;      /* what is in the log, or in an item before it */
+    bool snapshot_sent; /* the message's snapshot is on the way, or durable already */
+    size_t sent;        /* of its entries: likewise */
+    uint64_t last_seq;  /* once sent: durable when this record is */
 };
 
 void log_client_init(struct log_client *client, const struct raft_alloc *alloc,
@@ -74,11 +79,44 @@ void log_client_close(struct log_client *client)
 void log_client_adopt(struct log_client *client)
 {
     client->adopted = true;
+    client->last_index = client->acked_last.index;
 }
 
-static void push(struct log_client *client, struct log_item *item)
+/* Keeps account of what will be replaced once the item is written. */
+static void note_replaced(struct log_client *client, struct log_item *item)
+{
+    const struct raft_slice *entries = &item->message.entries;
+    raft_index before; /* the last that stays */
+
+    if (item->message.snapshot != NULL) {
+        before = 0;
+    } else if (entries->count > 0) {
+        before = entries->entries[0].index - 1;
+    } else {
+        return;
+    }
+    if (before < client->last_index) {
+        if (client->replacing == 0 || before < client->kept_index) {
+            client->kept_index = before;
+        }
+        client->replacing++;
+        item->replaces = true;
+    }
+    client->last_index = entries->count > 0 ? entries->entries[entries->count - 1].index
+                                            : item->message.snapshot->index;
+}
+
+raft_index log_client_certain_index(const struct log_client *client)
+{
+    return client->replacing > 0 && client->kept_index < client->acked_last.index
+               ? client->kept_index
+               : client->acked_last.index;
+}
+
+static void push(struct log_client *client, struct log_item *item, struct ms_instant now)
 {
     assert(client->adopted);
+    item->since = now;
     STAILQ_INSERT_TAIL(&client->items, item, next);
     if (client->unsent == NULL) {
         client->unsent = item;
@@ -86,7 +124,8 @@ static void push(struct log_client *client, struct log_item *item)
     client->backlog++;
 }
 
-int log_client_append(struct log_client *client, struct raft_message *message)
+int log_client_append(struct log_client *client, struct raft_message *message,
+                      struct ms_instant now)
 {
     struct log_item *item = calloc(1, sizeof(*item));
 
@@ -95,11 +134,13 @@ int log_client_append(struct log_client *client, struct raft_message *message)
     }
     item->kind = LOG_ITEM_APPEND;
     raft_message_take(&item->message, message);
-    push(client, item);
+    note_replaced(client, item);
+    push(client, item, now);
     return MS_OK;
 }
 
-int log_client_write_conf(struct log_client *client, const struct conf_record *record)
+int log_client_write_conf(struct log_client *client, const struct conf_record *record,
+                          struct ms_instant now)
 {
     struct log_item *item = calloc(1, sizeof(*item));
 
@@ -109,8 +150,15 @@ int log_client_write_conf(struct log_client *client, const struct conf_record *r
     item->kind = LOG_ITEM_CONF;
     item->conf = *record;
     raft_buffer_ref(item->conf.buffer);
-    push(client, item);
+    push(client, item, now);
     return MS_OK;
+}
+
+uint64_t log_client_waits_ms(const struct log_client *client, struct ms_instant now)
+{
+    const struct log_item *oldest = STAILQ_FIRST(&client->items);
+
+    return oldest != NULL ? ms_clock_elapsed_ms(oldest->since, now) : 0;
 }
 
 /* ---- sending ---- */
@@ -148,6 +196,38 @@ static bool next_hard_state(const struct log_client *client, raft_index last_ind
     }
     *out = hard;
     return true;
+}
+
+/* The log starts anew behind the item's snapshot. */
+static int send_snapshot(struct log_client *client, struct log_item *item)
+{
+    const struct raft_snapshot *snapshot = item->message.snapshot;
+    struct ms_log_snapshot body = {.seq = client->sent_seq + 1,
+                                   .hard_state = client->latest_hard,
+                                   .index = snapshot->index,
+                                   .term = snapshot->term};
+    const struct snapshot_conf *conf = snapshot_conf_of(snapshot);
+    void *dst_body = NULL;
+    void *dst_tail = NULL;
+    int rc;
+
+    assert(conf != NULL);
+    if (body.hard_state.commit > snapshot->index) {
+        body.hard_state.commit = snapshot->index; /* as in next_hard_state */
+    }
+    rc = ms_link_begin(&client->link, MS_IPC_LOG_SNAPSHOT, conf->len_bytes, &dst_body, &dst_tail);
+    if (rc != MS_OK) {
+        return rc;
+    }
+    memcpy(dst_body, &body, sizeof(body));
+    memcpy(dst_tail, conf->bytes, conf->len_bytes);
+    ms_link_commit(&client->link);
+
+    client->sent_seq++;
+    client->sent_last_index = snapshot->index;
+    client->sent_hard = body.hard_state;
+    item->snapshot_sent = true;
+    return MS_OK;
 }
 
 static int send_append(struct log_client *client, struct log_item *item)
@@ -212,6 +292,9 @@ static int send_item(struct log_client *client, struct log_item *item)
         if (has_hard_state(&item->message)) {
             client->latest_hard = hard_state_of(&item->message);
         }
+        if (item->message.snapshot != NULL && !item->snapshot_sent) {
+            rc = send_snapshot(client, item);
+        }
         while (rc == MS_OK && (item->sent < item->message.entries.count ||
                                promises_more(&client->latest_hard, &client->sent_hard))) {
             rc = send_append(client, item);
@@ -229,6 +312,21 @@ static int send_item(struct log_client *client, struct log_item *item)
 
 /* ---- completing ---- */
 
+/* Where the log ends once the item is written. */
+static void note_end(struct log_client *client, const struct log_item *item)
+{
+    const struct raft_slice *entries = &item->message.entries;
+
+    if (entries->count > 0) {
+        const struct raft_entry *last = &entries->entries[entries->count - 1];
+
+        client->acked_last = (struct log_position){.index = last->index, .term = last->term};
+    } else if (item->message.snapshot != NULL) {
+        client->acked_last = (struct log_position){.index = item->message.snapshot->index,
+                                                   .term = item->message.snapshot->term};
+    }
+}
+
 static void complete(struct log_client *client)
 {
     struct log_item *item;
@@ -237,18 +335,13 @@ static void complete(struct log_client *client)
            item->last_seq <= client->durable_seq) {
         STAILQ_REMOVE_HEAD(&client->items, next);
         client->backlog--;
+        client->replacing -= item->replaces ? 1 : 0;
         switch (item->kind) {
         case LOG_ITEM_APPEND:
             if (has_hard_state(&item->message)) {
                 client->acked_hard = hard_state_of(&item->message);
             }
-            if (item->message.entries.count > 0) {
-                const struct raft_entry *last =
-                    &item->message.entries.entries[item->message.entries.count - 1];
-
-                client->acked_last =
-                    (struct log_position){.index = last->index, .term = last->term};
-            }
+            note_end(client, item);
             client->events.on_written(client->events.ctx, &item->message);
             break;
         case LOG_ITEM_CONF:
@@ -279,41 +372,72 @@ int log_client_pump(struct log_client *client)
 
 /* ---- receiving ---- */
 
-/* Where in the item's entries the position is: how many come up to it; 0 if it is not there. */
-static size_t entries_up_to(const struct log_item *item, const struct log_position *position)
+/* How far a log that ends at the position has got with an item. */
+enum reach {
+    REACH_NOT,      /* the position is not the item's */
+    REACH_SNAPSHOT, /* at its snapshot */
+    REACH_ENTRIES,  /* at one of its entries */
+};
+
+/* *count gets the number of its entries up to the position. */
+static enum reach reach_of(const struct log_item *item, const struct log_position *position,
+                           size_t *count)
 {
+    const struct raft_snapshot *snapshot = item->message.snapshot;
     const struct raft_slice *entries = &item->message.entries;
     size_t offset;
 
-    if (item->kind != LOG_ITEM_APPEND || entries->count == 0 ||
-        position->index < entries->entries[0].index) {
-        return 0;
+    *count = 0;
+    if (snapshot != NULL && position->index == snapshot->index &&
+        position->term == snapshot->term) {
+        return REACH_SNAPSHOT;
+    }
+    if (entries->count == 0 || position->index < entries->entries[0].index) {
+        return REACH_NOT;
     }
     offset = (size_t)(position->index - entries->entries[0].index);
     if (offset >= entries->count || entries->entries[offset].term != position->term) {
-        return 0;
+        return REACH_NOT;
     }
-    return offset + 1;
+    *count = offset + 1;
+    return REACH_ENTRIES;
+}
+
+/* Everything is to be sent, but what a log that was found up to (reached, durable) has. */
+static void rewind_items(struct log_client *client, const struct log_item *reached, size_t durable)
+{
+    bool before = reached != NULL;
+    struct log_item *item;
+
+    for (item = STAILQ_FIRST(&client->items); item != NULL; item = STAILQ_NEXT(item, next)) {
+        bool is_it = item == reached;
+
+        item->snapshot_sent = before;
+        item->sent = is_it ? durable : before ? item->message.entries.count : 0;
+        before = before && !is_it;
+    }
 }
 
 /*
  * Decides what a storaged that came back has to get again. An entry's index and term name the
  * whole log up to it (Raft 5.3, log matching): if the last durable entry is one of an item's, all
- * before it is durable, too. Otherwise nothing that is unanswered has arrived.
+ * before it is durable, too, or was replaced since. Otherwise nothing that is unanswered has
+ * arrived.
  */
 static int resume(struct log_client *client, const struct ms_log_state *state)
 {
     const struct log_position last = {.index = state->last_index, .term = state->last_term};
     const struct log_item *reached = NULL;
-    struct log_item *item;
+    const struct log_item *item;
     size_t durable = 0;
 
-    for (item = STAILQ_FIRST(&client->items); item != NULL; item = STAILQ_NEXT(item, next)) {
-        size_t up_to = entries_up_to(item, &last);
+    STAILQ_FOREACH(item, &client->items, next)
+    {
+        size_t count = 0;
 
-        if (up_to > 0) {
+        if (reach_of(item, &last, &count) != REACH_NOT) {
             reached = item;
-            durable = up_to;
+            durable = count;
         }
     }
     if (reached == NULL &&
@@ -323,18 +447,7 @@ static int resume(struct log_client *client, const struct ms_log_state *state)
     if (state->hard_state.term < client->acked_hard.term) {
         return MS_EPROTO;
     }
-    for (item = STAILQ_FIRST(&client->items); item != NULL; item = STAILQ_NEXT(item, next)) {
-        item->sent = 0;
-    }
-    if (reached != NULL) {
-        for (item = STAILQ_FIRST(&client->items); item != NULL; item = STAILQ_NEXT(item, next)) {
-            if (item == reached) {
-                item->sent = durable;
-                break;
-            }
-            item->sent = item->message.entries.count;
-        }
-    }
+    rewind_items(client, reached, durable);
     return MS_OK;
 }
 

@@ -6,6 +6,9 @@
  * LOG_STATE, from which follows where to go on. Who calls log_client_append need not know about
  * links at all; what cannot be sent now is sent by a later log_client_pump.
  *
+ * A snapshot that replaces the log goes the same way, as LOG_SNAPSHOT, before the entries behind
+ * it.
+ *
  * A commit index that moves alone is no reason for a sync: it is a hint that spares work after a
  * power cut, so it waits for the next record that has to be written anyway.
  */
@@ -30,8 +33,11 @@ struct log_item;
 STAILQ_HEAD(log_item_list, log_item);
 
 struct log_client_events {
-    /* All of message (borrowed for the call), and everything before it, is durable. */
-    void (*on_written)(void *ctx, const struct raft_message *message);
+    /*
+     * All of message, and everything before it, is durable. message is borrowed for the call, but
+     * the handler may take what is in it.
+     */
+    void (*on_written)(void *ctx, struct raft_message *message);
     /* The configuration of the entry at index is durable. */
     void (*on_conf_durable)(void *ctx, raft_index index);
     void *ctx;
@@ -58,6 +64,9 @@ struct log_client {
     uint64_t sent_seq;
     uint64_t durable_seq;
     struct log_position acked_last;   /* where the log ends after all answered items */
+    raft_index last_index;            /* where it will end after all items */
+    raft_index kept_index;            /* no unanswered item replaces anything up to here */
+    size_t replacing;                 /* unanswered items that replace something */
     raft_index sent_last_index;       /* where it will end after all sent records */
     struct ms_hard_state acked_hard;  /* after all answered items, hints included */
     struct ms_hard_state latest_hard; /* after all items up to unsent */
@@ -84,12 +93,23 @@ void log_client_close(struct log_client *client);
 void log_client_adopt(struct log_client *client);
 
 /*
- * Takes a MsgStorageAppend (entries, hard state, responses; empty afterwards) in the order the
- * core made them. MS_ENOMEM: message stays as it was.
+ * Takes a MsgStorageAppend (snapshot, entries, hard state, responses; empty afterwards) in the
+ * order the core made them. MS_ENOMEM: message stays as it was.
  */
-int log_client_append(struct log_client *client, struct raft_message *message);
+int log_client_append(struct log_client *client, struct raft_message *message,
+                      struct ms_instant now);
 /* Makes a configuration durable; takes a reference to its bytes. MS_ENOMEM. */
-int log_client_write_conf(struct log_client *client, const struct conf_record *record);
+int log_client_write_conf(struct log_client *client, const struct conf_record *record,
+                          struct ms_instant now);
+
+/*
+ * Up to where the log on disk certainly is what it is going to be: it may be longer, but then with
+ * entries that are about to be replaced.
+ */
+raft_index log_client_certain_index(const struct log_client *client);
+
+/* For how long the oldest item has waited for its answer; 0 if there is none. */
+uint64_t log_client_waits_ms(const struct log_client *client, struct ms_instant now);
 
 /*
  * Sends what the link has room for and reports what became durable. MS_OK also when the rest has

@@ -14,17 +14,42 @@ void membership_init(struct membership *membership)
     memset(membership, 0, sizeof(*membership));
 }
 
-int membership_decode(struct membership *membership, const uint8_t *data, size_t len_bytes)
+int membership_decode(struct membership *membership, raft_index index, const uint8_t *data,
+                      size_t len_bytes)
 {
+    int rc = MS_OK;
+
     if (len_bytes == 0) {
         membership_init(membership);
-        return MS_OK;
+    } else {
+        rc = ms_conf_state_decode(data, len_bytes, &membership->conf);
     }
-    return ms_conf_state_decode(data, len_bytes, &membership->conf);
+    if (rc == MS_OK) {
+        membership->index = index;
+    }
+    return rc;
+}
+
+/* Where the member is in conf; member_count if it is not. */
+static uint32_t position_of(const struct ms_conf_state *conf, node_id id)
+{
+    uint32_t position = 0;
+
+    while (position < conf->member_count && conf->members[position].id != id) {
+        position++;
+    }
+    return position;
+}
+
+const struct ms_conf_member *membership_find(const struct membership *membership, node_id id)
+{
+    uint32_t position = position_of(&membership->conf, id);
+
+    return position < membership->conf.member_count ? &membership->conf.members[position] : NULL;
 }
 
 int membership_encode(const struct membership *membership, const struct raft_alloc *alloc,
-                      raft_index index, struct conf_record *out)
+                      struct conf_record *out)
 {
     struct raft_buffer *buffer = NULL;
     uint8_t *bytes = NULL;
@@ -36,7 +61,7 @@ int membership_encode(const struct membership *membership, const struct raft_all
     }
     ms_conf_state_encode(&membership->conf, bytes);
     *out = (struct conf_record){
-        .index = index, .buffer = buffer, .bytes = bytes, .len_bytes = len_bytes};
+        .index = membership->index, .buffer = buffer, .bytes = bytes, .len_bytes = len_bytes};
     return MS_OK;
 }
 
@@ -63,28 +88,17 @@ void membership_to_core(const struct membership *membership, struct raft_conf_st
     }
 }
 
-static struct ms_conf_member *find(struct ms_conf_state *conf, node_id id)
-{
-    for (uint32_t i = 0; i < conf->member_count; i++) {
-        if (conf->members[i].id == id) {
-            return &conf->members[i];
-        }
-    }
-    return NULL;
-}
-
 /* Flags the ids, adding those that are not there yet. */
 static void flag_all(struct ms_conf_state *conf, const struct raft_ids *ids, uint32_t flag)
 {
     for (size_t i = 0; i < ids->count; i++) {
-        struct ms_conf_member *member = find(conf, ids->ids[i]);
+        uint32_t position = position_of(conf, ids->ids[i]);
 
-        if (member == NULL) {
+        if (position == conf->member_count) {
             assert(conf->member_count < MS_STATUS_MEMBERS_MAX); /* the core keeps the same limit */
-            member = &conf->members[conf->member_count++];
-            *member = (struct ms_conf_member){.id = ids->ids[i]};
+            conf->members[conf->member_count++] = (struct ms_conf_member){.id = ids->ids[i]};
         }
-        member->flags |= flag;
+        conf->members[position].flags |= flag;
     }
 }
 
@@ -96,43 +110,49 @@ static int by_id(const void *left, const void *right)
     return a->id < b->id ? -1 : a->id > b->id;
 }
 
-/* A URL from a log entry: bytes that end the copy early or do not fit are cut, never trusted. */
-static void set_url(struct ms_conf_member *member, const void *url, size_t len_bytes)
+/* What the change says of its member beyond what the core knows. */
+static void take_context(struct ms_conf_member *member, const struct member_context *context)
 {
-    size_t len = len_bytes < sizeof(member->peer_url) ? len_bytes : sizeof(member->peer_url) - 1;
-
-    memset(member->peer_url, 0, sizeof(member->peer_url));
-    memcpy(member->peer_url, url, len);
-    len = strlen(member->peer_url);
-    memset(member->peer_url + len, 0, sizeof(member->peer_url) - len);
+    if (context->peer_url[0] != '\0') {
+        memcpy(member->peer_url, context->peer_url, sizeof(member->peer_url));
+    }
+    if (context->data_id != 0) {
+        member->data_id = context->data_id;
+    }
 }
 
 void membership_update(struct membership *membership, const struct raft_conf_state *conf,
-                       const struct raft_conf_change *change)
+                       const struct membership_change *change)
 {
     struct ms_conf_state *old = &membership->conf;
-    struct ms_conf_state next = {.auto_leave = conf->auto_leave ? 1 : 0};
+    struct ms_conf_state next = {.cluster_id = old->cluster_id,
+                                 .auto_leave = conf->auto_leave ? 1 : 0};
 
     flag_all(&next, &conf->voters, MS_CONF_VOTER);
     flag_all(&next, &conf->voters_outgoing, MS_CONF_VOTER_OUTGOING);
     flag_all(&next, &conf->learners, MS_CONF_LEARNER);
     flag_all(&next, &conf->learners_next, MS_CONF_LEARNER_NEXT);
     for (uint32_t i = 0; i < next.member_count; i++) {
-        const struct ms_conf_member *known = find(old, next.members[i].id);
+        const struct ms_conf_member *known = membership_find(membership, next.members[i].id);
 
         if (known != NULL) {
+            next.members[i].data_id = known->data_id;
             memcpy(next.members[i].peer_url, known->peer_url, sizeof(known->peer_url));
         }
     }
-    if (change->count == 1 && change->context_bytes > 0) {
-        struct ms_conf_member *member = find(&next, change->changes[0].id);
+    if (change->change->count == 1) {
+        uint32_t position = position_of(&next, change->change->changes[0].id);
 
-        if (member != NULL) {
-            set_url(member, change->context, change->context_bytes);
+        if (position < next.member_count) {
+            take_context(&next.members[position], change->context);
         }
+    }
+    if (change->context->cluster_id != 0) {
+        next.cluster_id = change->context->cluster_id;
     }
     qsort(next.members, next.member_count, sizeof(next.members[0]), by_id);
     *old = next;
+    membership->index = change->index;
 }
 
 void membership_to_status(const struct membership *membership, struct ms_raft_status *out)
@@ -152,23 +172,24 @@ void membership_to_status(const struct membership *membership, struct ms_raft_st
 /* ---- the first start ---- */
 
 /* The entry that adds one member of --cluster; *out holds one reference to its data. */
-static int founding_entry(const struct ms_config *config, const struct raft_alloc *alloc,
-                          node_id id, struct raft_entry *out, struct ms_err *err)
+static int founding_entry(const struct ms_config *config, const struct member_context *common,
+                          const struct raft_alloc *alloc, node_id id, struct raft_entry *out,
+                          struct ms_err *err)
 {
-    char url[MS_PEER_URL_BYTES];
-    struct raft_conf_change change = {.v1 = true, .count = 1};
+    struct member_context context = *common;
+    uint8_t context_bytes[MEMBER_CONTEXT_BYTES_MAX];
+    struct raft_conf_change change = {.v1 = true, .count = 1, .context = context_bytes};
     struct raft_buffer *buffer = NULL;
     uint8_t *bytes = NULL;
     size_t len_bytes = 0;
-    int rc = ms_config_cluster_url(config, id, url, sizeof(url));
+    int rc = ms_config_cluster_url(config, id, context.peer_url, sizeof(context.peer_url));
 
     if (rc != MS_OK) {
         return ms_err_set(err, MS_EINVAL, 0, "--cluster: member %ju has no usable URL",
                           (uintmax_t)id);
     }
     change.changes[0] = (struct raft_change){.type = RAFT_ADD_VOTER, .id = id};
-    change.context = url;
-    change.context_bytes = strlen(url);
+    change.context_bytes = member_context_encode(&context, context_bytes);
     rc = raft_conf_change_encode(&change, NULL, 0, &len_bytes);
     assert(rc == MS_ERANGE);
     rc = raft_buffer_create(alloc, len_bytes, &buffer, &bytes);
@@ -177,7 +198,7 @@ static int founding_entry(const struct ms_config *config, const struct raft_allo
     }
     rc = raft_conf_change_encode(&change, bytes, len_bytes, &len_bytes);
     assert(rc == MS_OK);
-    *out = (struct raft_entry){.term = 1,
+    *out = (struct raft_entry){.term = MEMBERSHIP_FOUNDING_TERM,
                                .index = id,
                                .data = bytes,
                                .len_bytes = len_bytes,
@@ -186,11 +207,14 @@ static int founding_entry(const struct ms_config *config, const struct raft_allo
     return MS_OK;
 }
 
-int membership_bootstrap(const struct ms_config *config, const struct raft_alloc *alloc,
-                         struct raft_slice *out, struct ms_err *err)
+int membership_bootstrap(const struct ms_config *config, const struct membership_founding *founding,
+                         const struct raft_alloc *alloc, struct raft_slice *out, struct ms_err *err)
 {
     struct raft_entry entries[MS_STATUS_MEMBERS_MAX] = {{0}};
     uint64_t size = ms_config_cluster_size(config);
+    /* All founders must lay the same entries, so only who founds alone can name his data dir. */
+    const struct member_context common = {.cluster_id = founding->cluster_id,
+                                          .data_id = size == 1 ? founding->data_id : 0};
     size_t made = 0;
     int rc = MS_OK;
 
@@ -199,7 +223,7 @@ int membership_bootstrap(const struct ms_config *config, const struct raft_alloc
                           (uintmax_t)size, MS_STATUS_MEMBERS_MAX);
     }
     while (rc == MS_OK && made < size) {
-        rc = founding_entry(config, alloc, made + 1, &entries[made], err);
+        rc = founding_entry(config, &common, alloc, made + 1, &entries[made], err);
         made += rc == MS_OK ? 1 : 0;
     }
     if (rc == MS_OK) {

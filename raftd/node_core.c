@@ -5,9 +5,6 @@
  * status page first, and only then put on the way to storage or into answers.
  */
 #include <assert.h>
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/random.h>
 
 #include "common/clock.h"
@@ -17,7 +14,7 @@
 /* One message to a follower, and what may be on its way there. */
 #define MESSAGE_BYTES_MAX  (1024u * 1024u)
 #define INFLIGHT_MESSAGES  256u
-#define INFLIGHT_BYTES_MAX (16u * 1024u * 1024u)
+#define INFLIGHT_BYTES_MAX (64u * 1024u * 1024u)
 /* Handed out for applying at a time. */
 #define COMMITTED_BYTES_MAX (4u * 1024u * 1024u)
 /* The node stops taking proposals long before: see NODE_UNAPPLIED_BYTES_MAX. */
@@ -37,9 +34,14 @@ static int initial_state(void *ctx, struct raft_hard_state *hard, struct raft_co
 static int stored_entries(void *ctx, raft_index first, raft_index end, uint64_t max_bytes,
                           struct raft_slice *out)
 {
-    const struct raftd_node *node = ctx;
+    struct raftd_node *node = ctx;
+    const raft_index kept = entry_store_base_index(&node->store) + 1;
+    int rc = entry_store_entries(&node->store, first, end, max_bytes, out);
 
-    return entry_store_entries(&node->store, first, end, max_bytes, out);
+    if (rc != MS_EAGAIN) {
+        return rc;
+    }
+    return log_reader_entries(&node->reader, first, end < kept ? end : kept, max_bytes, out);
 }
 
 static int stored_term(void *ctx, raft_index index, raft_term *term)
@@ -63,20 +65,29 @@ static raft_index stored_last_index(void *ctx)
     return entry_store_last_index(&node->store);
 }
 
-/* A snapshot goes to a follower, and a sole voter has none. */
 static int stored_snapshot(void *ctx, struct raft_snapshot **out)
 {
-    (void)ctx;
-    (void)out;
-    return MS_EAGAIN;
+    struct raftd_node *node = ctx;
+    raft_index first = entry_store_first_index(&node->store);
+
+    if (!node->terms_known) {
+        return MS_EAGAIN; /* the log may reach further back than is known yet */
+    }
+    if (first <= node->snapshot_floor) {
+        first = node->snapshot_floor + 1;
+    }
+    return snapshot_exchange_newest(node->snapshots, first, out);
 }
 
 /* Any bias of the remainder is far below what election timeouts could show. */
 static uint32_t draw(void *ctx, uint32_t n)
 {
+    const struct raftd_node *node = ctx;
     uint64_t number = 0;
 
-    (void)ctx;
+    if (node->options.draw != NULL) {
+        return node->options.draw(node->options.ctx, n);
+    }
     if (getrandom(&number, sizeof(number), 0) != (ssize_t)sizeof(number)) {
         /* Only before the kernel's pool is ready; nodes start at different instants. */
         number = ms_clock_now().ns;
@@ -107,12 +118,9 @@ static void log_line(void *ctx, enum raft_log_level level, const char *line)
 
 static struct raft_options core_options(struct raftd_node *node)
 {
-    uint64_t heartbeat_ms = node->config.heartbeat_interval_ms;
-    uint64_t ticks = (node->config.election_timeout_ms + heartbeat_ms - 1) / heartbeat_ms;
-
     return (struct raft_options){
         .id = node->config.id,
-        .election_ticks = ticks < 2 ? 2 : (uint32_t)ticks,
+        .election_ticks = (uint32_t)node->election_ticks,
         .heartbeat_ticks = 1,
         .applied = node->apply.applied,
         .max_message_bytes = MESSAGE_BYTES_MAX,
@@ -124,8 +132,9 @@ static struct raft_options core_options(struct raftd_node *node)
         .async_storage = true,
         .pre_vote = true,
         .check_quorum = true,
-        .step_down_on_removal = true,
-        /* This node publishes no read lease, so a restarted leader has none to give up. */
+        /* A leader that is no voter any more goes on until another leads: see node_time.c. */
+        .step_down_on_removal = false,
+        /* A restarted leader publishes a page without a lease before it does anything else. */
         .leader_may_recampaign = true,
         .read_mode = RAFT_READ_SAFE,
         .alloc = node->alloc,
@@ -137,6 +146,7 @@ static struct raft_options core_options(struct raftd_node *node)
                     .snapshot = stored_snapshot,
                     .ctx = node},
         .draw = draw,
+        .draw_ctx = node,
         .log = log_line,
         .log_level = ms_log_get_level() == MS_LOG_DEBUG ? RAFT_LOG_DEBUG : RAFT_LOG_WARN,
     };
@@ -147,7 +157,7 @@ static void say_ready(struct raftd_node *node)
     const struct raft_basic_status *basic = &node->basic;
 
     if (node->said_ready ||
-        (node->options.ready_when_leading && basic->sole_voter && !basic->term_committed)) {
+        (node->options.first_start && basic->sole_voter && !basic->term_committed)) {
         return;
     }
     node->said_ready = true;
@@ -164,16 +174,17 @@ void raftd_node_create_core(struct raftd_node *node)
         return;
     }
     node->phase = NODE_RUNNING;
-    node->leaderless_since = node->now;
+    raftd_node_begin_time(node); /* before the page is written */
     log_client_adopt(&node->log);
     apply_client_adopt(&node->apply);
-    publisher_set_members(&node->publisher, &node->membership);
     raft_basic_status(node->raft, &node->basic);
+    raftd_node_membership_changed(node);
     raftd_node_publish(node);
     ms_log(MS_LOG_INFO, "recovered", MS_F_U64("term", node->basic.term),
            MS_F_U64("commit", node->basic.commit), MS_F_U64("applied", node->basic.applied),
            MS_F_U64("last_index", node->basic.last_index),
            MS_F_U64("snapshot_index", node->log.state.snapshot_index));
+    node->options.on_running(node->options.ctx);
     say_ready(node);
 }
 
@@ -182,14 +193,15 @@ void raftd_node_create_core(struct raftd_node *node)
 void raftd_node_publish(struct raftd_node *node)
 {
     const struct publisher_facts facts = {.log_first_index = node->log_first_index,
-                                          .durable_index = node->log.acked_last.index,
+                                          .durable_index = log_client_certain_index(&node->log),
                                           .log_full = node->log.full,
-                                          .leaderless_since = node->leaderless_since};
+                                          .leaderless_since = node->leaderless_since,
+                                          .lease_end = node->lease.end};
 
     publisher_update(&node->publisher, &node->basic, &facts);
 }
 
-static void note_roles(struct raftd_node *node, const struct raft_soft_state *soft)
+static void log_role(struct raftd_node *node, const struct raft_soft_state *soft)
 {
     const struct raft_basic_status *basic = &node->basic;
 
@@ -200,60 +212,72 @@ static void note_roles(struct raftd_node *node, const struct raft_soft_state *so
         ms_log(MS_LOG_INFO, "following", MS_F_U64("leader", soft->lead),
                MS_F_U64("term", basic->term), MS_F_U64("commit", basic->commit));
     } else {
-        node->leaderless_since = node->now;
-        ms_log(MS_LOG_DEBUG, "no leader", MS_F_STR("state", raft_state_name(soft->state)),
-               MS_F_U64("term", basic->term));
+        ms_log(node->known_lead != 0 ? MS_LOG_INFO : MS_LOG_DEBUG, "no leader",
+               MS_F_STR("state", raft_state_name(soft->state)), MS_F_U64("term", basic->term));
     }
     if (soft->lead != 0) {
         publisher_count(&node->publisher, MS_METRIC_RAFT_ELECTIONS, 1);
     }
-    read_queue_ask_again(&node->reads);
 }
 
-/* A message for another node: the core treats it as lost, which Raft allows. */
-static void drop(struct raftd_node *node, const struct raft_message *message)
+/* The log starts anew behind a snapshot; so does everything that mirrors it. */
+static void take_snapshot(struct raftd_node *node, const struct raft_snapshot *snapshot)
 {
-    node->unsendable++;
-    (void)raft_report_unreachable(node->raft, message->to); /* a hint; the next one may succeed */
+    ms_log(MS_LOG_INFO, "installing snapshot", MS_F_U64("index", snapshot->index),
+           MS_F_U64("term", snapshot->term));
+    apply_client_replace(&node->apply, snapshot->index);
+    entry_store_reset(&node->store, snapshot->index, snapshot->term);
+    log_reader_reset(&node->reader);
+    node->log_first_index = snapshot->index + 1;
+    raftd_node_restore_conf(node, snapshot);
+}
+
+static int append(struct raftd_node *node, struct raft_message *message)
+{
+    int rc;
+
+    if (message->snapshot != NULL) {
+        take_snapshot(node, message->snapshot);
+    }
+    if (message->snapshot != NULL || message->entries.count > 0) {
+        admission_set_founding(&node->admission, false);
+    }
+    rc = entry_store_append(&node->store, message->entries.entries, message->entries.count);
+    return rc != MS_OK ? rc : log_client_append(&node->log, message, node->now);
+}
+
+/* What the log is about to replace must be known before anything is published as committed. */
+static void route_appends(struct raftd_node *node, const struct raft_ready *ready)
+{
+    for (size_t i = 0; i < ready->message_count; i++) {
+        if (ready->messages[i].type == RAFT_MSG_STORAGE_APPEND &&
+            append(node, &ready->messages[i]) != MS_OK) {
+            (void)raftd_node_fail(node, MS_ENOMEM, "taking over what the core wants written");
+        }
+    }
 }
 
 static void route(struct raftd_node *node, struct raft_message *message)
 {
     int rc = MS_OK;
 
-    if (message->type == RAFT_MSG_STORAGE_APPEND) {
-        assert(message->snapshot == NULL); /* only a peer's MsgSnap brings one */
-        rc = entry_store_append(&node->store, message->entries.entries, message->entries.count);
-        if (rc == MS_OK) {
-            rc = log_client_append(&node->log, message);
-        }
-    } else if (message->type == RAFT_MSG_STORAGE_APPLY) {
+    if (message->to == RAFT_NONE || node->failure.status != MS_OK) {
+        return; /* empty: route_appends has taken it */
+    }
+    if (message->type == RAFT_MSG_STORAGE_APPLY) {
         rc = apply_client_apply(&node->apply, message);
     } else {
-        drop(node, message);
+        raftd_node_send_message(node, message);
     }
     if (rc != MS_OK) {
         (void)raftd_node_fail(node, rc, "taking over what the core wants done");
     }
 }
 
-/*
- * A sole voter needs nobody's consent, so it does not wait for the election timeout. The core
- * refuses while a change of configuration is committed and not yet applied.
- */
-static void campaign_if_sole(struct raftd_node *node)
+static void take_read_state(struct raftd_node *node, const struct raft_read_state *state)
 {
-    const struct raft_basic_status *basic = &node->basic;
-    int rc;
-
-    if (!basic->sole_voter || !basic->is_voter || basic->state != RAFT_STATE_FOLLOWER ||
-        basic->lead != 0 ||
-        entry_store_has_conf_change(&node->store, basic->applied, basic->commit)) {
-        return;
-    }
-    rc = raft_campaign(node->raft);
-    if (rc != MS_OK) {
-        (void)raftd_node_fail(node, rc, "campaign: %s", ms_status_text(rc));
+    if (!lease_answer(&node->lease, state)) {
+        read_queue_answer(&node->reads, state, &node->api);
     }
 }
 
@@ -268,15 +292,18 @@ static void do_one_ready(struct raftd_node *node)
     }
     raft_basic_status(node->raft, &node->basic);
     if (ready.has_soft_state) {
-        note_roles(node, &ready.soft_state);
+        log_role(node, &ready.soft_state);
     }
+    raftd_node_note_leader(node);
+    for (size_t i = 0; i < ready.read_state_count; i++) {
+        take_read_state(node, &ready.read_states[i]);
+    }
+    lease_follow(&node->lease, &node->basic);
+    route_appends(node, &ready);
     raftd_node_publish(node);
     say_ready(node);
     for (size_t i = 0; i < ready.message_count; i++) {
         route(node, &ready.messages[i]);
-    }
-    for (size_t i = 0; i < ready.read_state_count; i++) {
-        read_queue_answer(&node->reads, &ready.read_states[i], &node->api);
     }
     raft_ready_release(node->raft, &ready);
 }
@@ -284,7 +311,7 @@ static void do_one_ready(struct raftd_node *node)
 void raftd_node_do_ready(struct raftd_node *node)
 {
     raft_basic_status(node->raft, &node->basic);
-    campaign_if_sole(node);
+    raftd_node_campaign(node);
     while (node->failure.status == MS_OK && raft_has_ready(node->raft)) {
         do_one_ready(node);
     }
@@ -292,57 +319,93 @@ void raftd_node_do_ready(struct raftd_node *node)
 
 /* ---- into the core ---- */
 
-void raftd_node_deliver(struct raftd_node *node, const struct raft_message *message)
+int raftd_node_check_step(struct raftd_node *node, const struct raft_message *message, int rc)
 {
-    for (size_t i = 0; i < message->response_count; i++) {
-        const struct raft_message *response = &message->responses[i];
-        int rc;
+    /* MS_ENOENT: this node was removed meanwhile, its own acknowledgement counts no more. */
+    if (rc == MS_OK || rc == MS_ENOENT) {
+        return MS_OK;
+    }
+    return raftd_node_fail(node, rc, "raft core: %s: %s", raft_message_name(message->type),
+                           ms_status_text(rc));
+}
 
-        if (response->to != node->config.id) {
-            drop(node, response);
-            continue;
-        }
-        rc = raft_step(node->raft, response);
-        /* MS_ENOENT: this node was removed meanwhile, its own acknowledgement counts no more. */
-        if (rc != MS_OK && rc != MS_ENOENT) {
-            (void)raftd_node_fail(node, rc, "raft core: %s: %s", raft_message_name(response->type),
-                                  ms_status_text(rc));
-        }
+/* A response that was attached to a write or to what is applied. */
+static void deliver(struct raftd_node *node, struct raft_message *response)
+{
+    if (response->to == node->config.id) {
+        (void)raftd_node_check_step(node, response, raft_step(node->raft, response));
+    } else {
+        raftd_node_send_message(node, response);
     }
 }
 
-int raftd_node_change_conf(struct raftd_node *node, const struct raft_entry *entry,
-                           struct conf_record *out)
+/*
+ * For the core a snapshot is stored when it is applied, and what comes behind it only after that:
+ * told in another order, it would take the end of the log for the snapshot's. Of what was written
+ * meanwhile the last word says all.
+ */
+static void deliver_in_order(struct raftd_node *node, struct raft_message *response)
 {
-    struct raft_conf_change change;
-    struct raft_conf_state conf;
-    struct conf_record record = {0};
-    const char *reason = "malformed";
-    int rc = raft_conf_change_decode(entry, &change);
+    if (node->installing == 0) {
+        deliver(node, response);
+    } else if (response->index != 0) {
+        raft_message_release(&node->alloc, &node->held_response);
+        raft_message_take(&node->held_response, response);
+    }
+}
 
-    if (rc == MS_OK) {
-        rc = raft_apply_conf_change(node->raft, &change, &conf);
-        reason = rc == MS_EINVAL ? raft_conf_change_reason(node->raft) : ms_status_text(rc);
+void raftd_node_written(struct raftd_node *node, struct raft_message *message)
+{
+    for (size_t i = 0; i < message->response_count; i++) {
+        struct raft_message *response = &message->responses[i];
+
+        if (response->type != RAFT_MSG_STORAGE_APPEND_RESP) {
+            deliver(node, response);
+        } else if (message->snapshot == NULL) {
+            deliver_in_order(node, response);
+        }
     }
-    if (rc == MS_ENOMEM) {
-        return rc;
+    if (message->snapshot == NULL) {
+        return;
     }
-    if (rc != MS_OK) {
-        /* The same on every node, so the entry is applied as one that changes nothing. */
-        ms_log(MS_LOG_WARN, "configuration change has no effect", MS_F_U64("index", entry->index),
-               MS_F_STR("reason", reason));
-        return MS_OK;
+    node->installing++;
+    if (apply_client_apply(&node->apply, message) != MS_OK) {
+        (void)raftd_node_fail(node, MS_ENOMEM, "snapshot to be applied");
     }
-    membership_update(&node->membership, &conf, &change);
-    rc = membership_encode(&node->membership, &node->alloc, entry->index, &record);
-    if (rc == MS_OK) {
-        rc = log_client_write_conf(&node->log, &record);
+}
+
+static void snapshot_applied(struct raftd_node *node, const struct raft_message *message)
+{
+    const struct raft_snapshot *snapshot = message->snapshot;
+
+    for (size_t i = 0; i < message->response_count; i++) {
+        if (message->responses[i].type == RAFT_MSG_STORAGE_APPEND_RESP) {
+            deliver(node, &message->responses[i]);
+        }
     }
-    if (rc != MS_OK) {
-        raft_buffer_release(record.buffer);
-        return rc;
+    assert(node->installing > 0);
+    node->installing--;
+    if (node->installing == 0 && node->held_response.index != 0) {
+        deliver(node, &node->held_response);
+        raft_message_release(&node->alloc, &node->held_response);
     }
-    publisher_set_members(&node->publisher, &node->membership);
-    *out = record;
-    return MS_OK;
+    member_service_restored(node->members, snapshot->index, snapshot->term);
+    ms_log(MS_LOG_INFO, "snapshot installed", MS_F_U64("index", snapshot->index),
+           MS_F_U64("term", snapshot->term));
+}
+
+void raftd_node_applied(struct raftd_node *node, const struct raft_message *message)
+{
+    const struct raft_entry *last;
+
+    if (message->snapshot != NULL) {
+        snapshot_applied(node, message);
+        return;
+    }
+    last = &message->entries.entries[message->entries.count - 1];
+    entry_store_applied(&node->store, last->index);
+    for (size_t i = 0; i < message->response_count; i++) {
+        deliver(node, &message->responses[i]);
+    }
+    member_service_applied(node->members, last->index, last->term);
 }

@@ -55,6 +55,9 @@ static void close_link(struct raftd_node *node, uint32_t doorbell)
         break;
     case DOORBELL_APPLY:
         apply_client_close(&node->apply);
+        log_reader_link_lost(&node->reader);
+        snapshot_exchange_link_down(node->snapshots);
+        node->terms_asked = false;
         raftd_node_restart(node);
         break;
     default: /* see link_of */
@@ -134,22 +137,83 @@ static int handle_suggestion(struct raftd_node *node, const struct ms_ipc_messag
     return MS_OK;
 }
 
+/* Entries that were asked for, for a follower or because they are not applied yet. */
+static int handle_entries(struct raftd_node *node, const struct ms_ipc_message *message)
+{
+    struct log_reader_answer answer;
+    int rc = log_reader_handle(&node->reader, message, &answer);
+
+    if (rc != MS_OK) {
+        return rc;
+    }
+    if (node->phase != NODE_RUNNING) {
+        /* What is not applied is not compacted either. */
+        return answer.first_gone != 0 ? MS_EPROTO : raftd_node_load(node);
+    }
+    if (answer.first_gone != 0) {
+        entry_store_compacted(&node->store, answer.first_gone + 1);
+    }
+    rc = raft_entries_available(node->raft);
+    return rc == MS_EFULL ? MS_OK : rc; /* a peer's next answer tries again */
+}
+
+static int handle_compacted(struct raftd_node *node, const struct ms_ipc_message *message)
+{
+    struct ms_log_compacted body;
+
+    memcpy(&body, message->body, sizeof(body));
+    if (body.first_index < node->log_first_index) {
+        return MS_OK; /* said before a snapshot was installed */
+    }
+    node->log_first_index = body.first_index;
+    if (node->phase == NODE_RUNNING) {
+        entry_store_compacted(&node->store, body.first_index);
+    }
+    return MS_OK;
+}
+
+static int handle_terms(struct raftd_node *node, const struct ms_ipc_message *message)
+{
+    struct ms_log_term_run runs[TERM_RUNS_MAX];
+    struct ms_log_terms body;
+    size_t skipped = 0;
+    size_t count;
+    int rc;
+
+    memcpy(&body, message->body, sizeof(body));
+    count = body.count;
+    if (!node->terms_asked || message->tail_bytes != count * sizeof(runs[0])) {
+        return MS_EPROTO;
+    }
+    if (count > TERM_RUNS_MAX) {
+        skipped = count - TERM_RUNS_MAX; /* the oldest */
+        count = TERM_RUNS_MAX;
+    }
+    memcpy(runs, message->tail + skipped * sizeof(runs[0]), count * sizeof(runs[0]));
+    rc = entry_store_learn_terms(&node->store, runs, count, body.last_index);
+    node->terms_known = rc == MS_OK;
+    return rc;
+}
+
 static int handle_apply(struct raftd_node *node, const struct ms_ipc_message *message)
 {
-    if (message->type == MS_IPC_LOG_ENTRIES) {
-        return raftd_node_loaded(node, message);
-    }
-    if (message->type == MS_IPC_LOG_COMPACTED) {
-        struct ms_log_compacted body;
-
-        memcpy(&body, message->body, sizeof(body));
-        node->log_first_index = body.first_index;
-        return MS_OK;
-    }
-    if (message->type == MS_IPC_SUGGEST) {
+    switch (message->type) {
+    case MS_IPC_LOG_ENTRIES:
+        return handle_entries(node, message);
+    case MS_IPC_LOG_COMPACTED:
+        return handle_compacted(node, message);
+    case MS_IPC_LOG_TERMS:
+        return handle_terms(node, message);
+    case MS_IPC_SUGGEST:
         return handle_suggestion(node, message);
+    case MS_IPC_SNAP_OPENED:
+    case MS_IPC_SNAP_DATA:
+    case MS_IPC_SNAP_PROGRESS:
+        return node->phase == NODE_RUNNING ? snapshot_exchange_handle(node->snapshots, message)
+                                           : MS_EPROTO;
+    default: /* the link lets through what storaged may send, and the client knows the rest */
+        return apply_client_handle(&node->apply, message, node->basic.commit);
     }
-    return apply_client_handle(&node->apply, message, node->basic.commit);
 }
 
 /* Whether proposals and reads may be taken at all. */
@@ -201,6 +265,17 @@ static int handle_api(struct raftd_node *node, struct api_client_ref from,
         memcpy(&request, message->body, sizeof(request));
         read_queue_add(&node->reads, from, &request);
         publisher_count(&node->publisher, MS_METRIC_RAFT_READ_INDEX, 1);
+        return MS_OK;
+    }
+    if (message->type == MS_IPC_MEMBER_REQUEST) {
+        const struct member_asker asker = {.instance = from.instance,
+                                           .generation = from.generation};
+        struct ms_member_request request;
+
+        memcpy(&request, message->body, sizeof(request));
+        member_service_ask(node->members, &asker,
+                           node->api.slots[from.instance].link.info.peer_origin, &request,
+                           (const char *)message->tail, message->tail_bytes, node->now);
         return MS_OK;
     }
     return MS_EPROTO;
@@ -297,6 +372,41 @@ static void flush(struct raftd_node *node)
     }
 }
 
+/* Where does which term begin in the log? Asked once, as soon as somebody may want to know. */
+static int ask_terms(struct raftd_node *node)
+{
+    const struct ms_log_terms_read body = {.request = 1};
+    int rc;
+
+    if (node->phase != NODE_RUNNING || node->terms_known || node->terms_asked ||
+        !node->apply.have_state || node->basic.sole_voter) {
+        return MS_OK;
+    }
+    rc = ms_link_send(&node->apply.link, MS_IPC_LOG_TERMS_READ, &body);
+    node->terms_asked = rc == MS_OK;
+    return rc == MS_EAGAIN ? MS_OK : rc;
+}
+
+/* Everything for storaged's main thread. */
+static int pump_apply(struct raftd_node *node)
+{
+    int rc = apply_client_pump(&node->apply);
+
+    if (rc == MS_OK) {
+        rc = raftd_node_load(node);
+    }
+    if (rc == MS_OK) {
+        rc = ask_terms(node);
+    }
+    if (rc == MS_OK && node->apply.have_state) {
+        rc = log_reader_pump(&node->reader, &node->apply.link);
+    }
+    if (rc == MS_OK && node->phase == NODE_RUNNING) {
+        rc = snapshot_exchange_pump(node->snapshots);
+    }
+    return rc == MS_EPEER ? MS_OK : rc; /* storaged is away; what waits, waits */
+}
+
 void raftd_node_send(struct raftd_node *node)
 {
     int rc = log_client_pump(&node->log);
@@ -304,10 +414,7 @@ void raftd_node_send(struct raftd_node *node)
     if (rc != MS_OK) {
         link_failed(node, DOORBELL_LOG, rc);
     }
-    rc = apply_client_pump(&node->apply);
-    if (rc == MS_OK) {
-        rc = raftd_node_load(node);
-    }
+    rc = pump_apply(node);
     if (rc != MS_OK) {
         link_failed(node, DOORBELL_APPLY, rc);
     }

@@ -40,12 +40,13 @@ static enum ms_raft_role role_of(enum raft_state state)
  * leader has replaced, so there only what is durable here counts. A leader never replaces entries.
  */
 static raft_index commit_to_publish(const struct raft_basic_status *basic,
-                                    const struct publisher_facts *facts)
+                                    const struct publisher_facts *facts, raft_index published)
 {
     if (basic->state == RAFT_STATE_LEADER || basic->commit <= facts->durable_index) {
         return basic->commit;
     }
-    return facts->durable_index;
+    /* A snapshot replaces everything, but what was committed stays so. */
+    return facts->durable_index > published ? facts->durable_index : published;
 }
 
 static void update_metrics(struct publisher *publisher, const struct raft_basic_status *basic)
@@ -74,7 +75,7 @@ void publisher_update(struct publisher *publisher, const struct raft_basic_statu
 {
     struct ms_raft_status *status = &publisher->status;
     bool changed = publisher->members_changed || !publisher->written;
-    raft_index commit = commit_to_publish(basic, facts);
+    raft_index commit = commit_to_publish(basic, facts, status->commit);
     uint32_t role = (uint32_t)role_of(basic->state);
     uint64_t leaderless_since_ns = basic->lead != 0 ? 0 : facts->leaderless_since.ns;
     /*
@@ -90,6 +91,7 @@ void publisher_update(struct publisher *publisher, const struct raft_basic_statu
     REPLACE(status->commit, commit, changed);
     REPLACE(status->first_index, facts->log_first_index, changed);
     REPLACE(status->last_index, basic->last_index, changed);
+    REPLACE(status->lease_end_ns, facts->lease_end.ns, changed);
     REPLACE(status->leaderless_since_ns, leaderless_since_ns, changed);
     REPLACE(status->role, role, changed);
     REPLACE(status->sole_voter, sole_voter ? 1u : 0u, changed);

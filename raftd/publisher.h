@@ -27,9 +27,10 @@ struct publisher {
 /* What the core does not know. */
 struct publisher_facts {
     raft_index log_first_index; /* of storaged's log */
-    raft_index durable_index;   /* where it certainly ends */
+    raft_index durable_index;   /* up to here nothing in it will be replaced */
     bool log_full;
     struct ms_instant leaderless_since; /* counts only while no leader is known */
+    struct ms_instant lease_end;        /* 0: no lease */
 };
 
 void publisher_init(struct publisher *publisher, struct ms_status_page *page,

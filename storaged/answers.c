@@ -263,6 +263,34 @@ enum answers_verdict answers_find(const struct answers *answers, struct ms_op_id
     return ANSWERS_KNOWN;
 }
 
+bool answers_next(const struct answers *answers, uint64_t origin_id, uint64_t from_seq,
+                  uint64_t *seq, struct answer *out)
+{
+    const struct origin *origin = find_origin(answers, origin_id);
+    uint64_t at = from_seq;
+
+    if (origin == NULL) {
+        return false;
+    }
+    if (at < origin->watermark) {
+        at = origin->watermark;
+    }
+    while (at / ANSWERS_CHUNK <= origin->newest) {
+        const struct chunk *chunk = find_chunk(origin, at / ANSWERS_CHUNK);
+
+        if (chunk == NULL) {
+            at = (at / ANSWERS_CHUNK + 1) * ANSWERS_CHUNK;
+        } else if (chunk->slots[at % ANSWERS_CHUNK] == 0) {
+            at++;
+        } else {
+            *seq = at;
+            *out = unpack(chunk->slots[at % ANSWERS_CHUNK]);
+            return true;
+        }
+    }
+    return false;
+}
+
 int answers_record(struct answers *answers, struct ms_op_id id, uint64_t ack_seq,
                    raft_index log_index, struct answer answer)
 {

@@ -20,6 +20,7 @@
 #ifndef METASTORE_STORAGED_ANSWERS_H
 #define METASTORE_STORAGED_ANSWERS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -65,6 +66,12 @@ int answers_load(struct answers *answers, struct engine *engine, struct ms_err *
 /* Changes nothing. *out is set for ANSWERS_KNOWN only. */
 enum answers_verdict answers_find(const struct answers *answers, struct ms_op_id id,
                                   struct answer *out);
+
+/*
+ * The first answer of the origin for a seq of at least from_seq that is kept. False: there is none.
+ */
+bool answers_next(const struct answers *answers, uint64_t origin, uint64_t from_seq, uint64_t *seq,
+                  struct answer *out);
 
 /*
  * Records what the operation in the entry at log_index was answered (or was answered before, for a

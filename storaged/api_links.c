@@ -23,6 +23,7 @@ static void close_slot(struct api_links *links, struct api_slot *slot)
     slot->greeted = false;
     slot->told_full = false;
     slot->blocked = false;
+    slot->repeating = false;
 }
 
 void api_links_fini(struct api_links *links)
@@ -102,11 +103,17 @@ static int greet(struct api_links *links, struct api_slot *slot)
     return rc;
 }
 
+static int send_result(struct api_slot *slot, const struct apply_result *result)
+{
+    const struct ms_apply_result message = {
+        .id = result->id, .revision = result->revision, .code = (uint32_t)result->code};
+
+    return ms_link_send(&slot->link, MS_IPC_APPLY_RESULT, &message);
+}
+
 int api_links_result(struct api_links *links, const struct apply_result *result)
 {
     struct api_slot *slot = find_origin(links, result->id.origin);
-    const struct ms_apply_result message = {
-        .id = result->id, .revision = result->revision, .code = (uint32_t)result->code};
     int rc;
 
     if (slot == NULL) {
@@ -114,7 +121,7 @@ int api_links_result(struct api_links *links, const struct apply_result *result)
     }
     rc = greet(links, slot);
     if (rc == MS_OK) {
-        rc = ms_link_send(&slot->link, MS_IPC_APPLY_RESULT, &message);
+        rc = send_result(slot, result);
     }
     if (rc != MS_OK && rc != MS_EAGAIN) {
         refuse_peer(links, slot, "broken ring to apid");
@@ -180,6 +187,24 @@ static int tell_space(const struct api_links *links, struct api_slot *slot)
     return rc;
 }
 
+/* Sends again what the state has. MS_EAGAIN: the ring is full. */
+static int repeat_answers(struct api_links *links, struct api_slot *slot)
+{
+    uint64_t origin = slot->link.info.peer_origin;
+    struct apply_result result;
+
+    while (slot->repeating && links->next_answer(links->ctx, origin, slot->repeat_seq, &result)) {
+        int rc = send_result(slot, &result);
+
+        if (rc != MS_OK) {
+            return rc;
+        }
+        slot->repeat_seq = result.id.seq + 1;
+    }
+    slot->repeating = false;
+    return MS_OK;
+}
+
 /* MS_OK: more may wait; MS_EAGAIN: done for now. */
 static int run_slot(struct api_links *links, struct api_slot *slot, raft_index applied)
 {
@@ -189,6 +214,9 @@ static int run_slot(struct api_links *links, struct api_slot *slot, raft_index a
     slot->blocked = true;
     if (rc == MS_OK) {
         rc = tell_space(links, slot);
+    }
+    if (rc == MS_OK) {
+        rc = repeat_answers(links, slot);
     }
     if (rc == MS_OK) {
         rc = answer_waiters(slot, applied);
@@ -227,6 +255,26 @@ bool api_links_run(struct api_links *links, raft_index applied)
         }
     }
     return more;
+}
+
+void api_links_renew(struct api_links *links, const struct api_links_news *news)
+{
+    links->news = *news;
+    for (size_t i = 0; i < MS_API_WORKERS_MAX; i++) {
+        links->slots[i].greeted = false;
+        links->slots[i].repeating = true;
+        links->slots[i].repeat_seq = 0;
+    }
+}
+
+bool api_links_all_greeted(const struct api_links *links)
+{
+    for (size_t i = 0; i < MS_API_WORKERS_MAX; i++) {
+        if (ms_link_is_open(&links->slots[i].link) && !links->slots[i].greeted) {
+            return false;
+        }
+    }
+    return true;
 }
 
 void api_links_flush(struct api_links *links)

@@ -25,13 +25,15 @@ struct api_slot {
     bool greeted;
     bool told_full; /* what STORE_SPACE said last */
     bool blocked;   /* its ring is full: nothing is taken until its doorbell says there is room */
+    bool repeating; /* answers that the state has are sent again, from repeat_seq on */
+    uint64_t repeat_seq;
 };
 
 /* What every apid is told. */
 struct api_links_news {
     uint64_t epoch;
     raft_index read_floor;
-    const char *directory; /* borrowed for ever */
+    const char *directory; /* borrowed until there is other news */
 };
 
 struct api_links {
@@ -41,6 +43,8 @@ struct api_links {
     bool memory_full;
     /* Called when an apid broke the protocol, after its link was closed. */
     void (*report)(void *ctx, const struct ms_link_info *peer, const char *text);
+    /* The answers that the state keeps; see apply_next_answer. */
+    bool (*next_answer)(void *ctx, uint64_t origin, uint64_t from_seq, struct apply_result *out);
     void *ctx;
 };
 
@@ -68,6 +72,15 @@ int api_links_result(struct api_links *links, const struct apply_result *result)
  * waited for an index up to applied. True if there is more to do at once.
  */
 bool api_links_run(struct api_links *links, raft_index applied);
+
+/*
+ * The engine's file is another one: everybody is told, and gets again what the new state says was
+ * answered to it. Operations may have been applied on the way to that state, without a word here.
+ */
+void api_links_renew(struct api_links *links, const struct api_links_news *news);
+
+/* Whether every apid has been told of the engine's file. */
+bool api_links_all_greeted(const struct api_links *links);
 
 void api_links_flush(struct api_links *links);
 

@@ -4,12 +4,12 @@
 #include "storaged/applier.h"
 
 #include <assert.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/clock.h"
 #include "storaged/doorbell.h"
+#include "storaged/raft_requests.h"
 
 struct applier {
     struct applier_options options;
@@ -22,7 +22,7 @@ struct applier {
     struct engine_stats stats;
     struct apply_counters counters;
     uint64_t bytes;
-    raft_index durable; /* the log's last index as last looked up */
+    raft_index durable; /* the log's last index when the message at hand was received */
 
     /* The message at hand; part of its entries may be in the batch already. */
     bool busy;
@@ -41,15 +41,18 @@ struct applier {
     struct apply_result results[APPLIER_BATCH_ENTRIES];
     size_t result_count;
     size_t result_next;
+    unsigned others; /* messages of other kinds that were handled since the batch was begun */
     bool done_due;
+    bool done_waits; /* ... for all apids to know of the new state */
     bool compacted_due;
     bool loud;              /* raftd waits for something that was sent since the last flush */
     uint32_t quiet_entries; /* applied since then ... */
     size_t quiet_bytes;     /* ... and how long they were */
     struct ms_log_compacted compacted;
 
-    uint8_t *read_data; /* the tail of an answer to LOG_READ */
-    size_t read_room;
+    bool replacing; /* APPLY_SNAPSHOT came; nothing is taken until the state is replaced */
+    struct ms_apply_snapshot snapshot;
+    struct raft_requests requests;
 };
 
 int applier_create(const struct applier_options *options, struct applier **out, struct ms_err *err)
@@ -66,6 +69,9 @@ int applier_create(const struct applier_options *options, struct applier **out, 
     }
     applier->data_room = APPLIER_BATCH_BYTES;
     applier->options = *options;
+    log_reads_init(&applier->requests.reads, options->store);
+    applier->requests.out = options->out;
+    applier->requests.in = options->in;
     ms_link_init_closed(&applier->link);
     engine_meta(options->engine, &applier->meta);
     *out = applier;
@@ -79,13 +85,15 @@ static void close_link(struct applier *applier)
     applier->draining = false;
     applier->done_due = false;
     applier->compacted_due = false;
+    applier->replacing = false;
+    raft_requests_reset(&applier->requests);
 }
 
 void applier_destroy(struct applier *applier)
 {
     if (applier != NULL) {
         close_link(applier);
-        free(applier->read_data);
+        log_reads_fini(&applier->requests.reads);
         free(applier->data);
         free(applier);
     }
@@ -178,7 +186,8 @@ static int tell_raftd(struct applier *applier)
         rc = tell(applier, MS_IPC_APPLY_STATE, &state);
         applier->greeted = rc == MS_OK;
     }
-    if (rc == MS_OK && applier->done_due) {
+    applier->done_waits = applier->done_waits && !api_links_all_greeted(applier->options.api);
+    if (rc == MS_OK && applier->done_due && !applier->done_waits) {
         const struct ms_apply_done done = {.applied = meta->applied, .revision = meta->revision};
 
         rc = tell(applier, MS_IPC_APPLY_DONE, &done);
@@ -187,6 +196,10 @@ static int tell_raftd(struct applier *applier)
     if (rc == MS_OK && applier->compacted_due) {
         rc = tell(applier, MS_IPC_LOG_COMPACTED, &applier->compacted);
         applier->compacted_due = rc != MS_OK;
+    }
+    if (rc == MS_OK && !applier->draining && raft_requests_is_due(&applier->requests)) {
+        applier->loud = true;
+        rc = raft_requests_tell(&applier->requests, &applier->link);
     }
     return rc;
 }
@@ -279,18 +292,6 @@ static int make_room(struct applier *applier, size_t len_bytes)
     return MS_OK;
 }
 
-/* Only what the local disk has may be applied. */
-static bool is_durable(struct applier *applier, raft_index index)
-{
-    if (index > applier->durable) {
-        struct log_state state;
-
-        log_store_state(applier->options.store, &state);
-        applier->durable = state.last_index;
-    }
-    return index <= applier->durable;
-}
-
 /* Moves entries of the message at hand into the batch. MS_EFULL: the batch must be applied. */
 static int take_entries(struct applier *applier)
 {
@@ -303,7 +304,7 @@ static int take_entries(struct applier *applier)
             return MS_EFULL;
         }
         if (ipc_entries_next(&applier->entries, &entry) != MS_OK ||
-            entry.index != applier->next_index || !is_durable(applier, entry.index)) {
+            entry.index != applier->next_index || entry.index > applier->durable) {
             return MS_EPROTO;
         }
         rc = make_room(applier, entry.data_bytes);
@@ -326,66 +327,6 @@ static int take_entries(struct applier *applier)
     return applier->entries.offset == applier->entries.tail_bytes ? MS_OK : MS_EPROTO;
 }
 
-/* ---- reading the log ----------------------------------------------------------------------- */
-
-struct read_walk {
-    struct applier *applier;
-    size_t used;
-    uint32_t count;
-};
-
-static bool read_visit(void *ctx, const struct log_entry *entry)
-{
-    struct read_walk *walk = ctx;
-
-    if (ipc_entry_bytes(entry->data_bytes) > walk->applier->read_room - walk->used) {
-        return false;
-    }
-    walk->used += ipc_entry_put(walk->applier->read_data + walk->used, entry);
-    walk->count++;
-    return true;
-}
-
-/* Answers LOG_READ. MS_EAGAIN: no room in the ring. */
-static int answer_read(struct applier *applier, const struct ms_log_read *read, struct ms_err *err)
-{
-    struct log_store_range range = {
-        .low = read->low,
-        .high = read->high,
-        .max_bytes = read->max_bytes < APPLIER_READ_BYTES ? read->max_bytes : APPLIER_READ_BYTES};
-    struct ms_log_entries answer = {.request = read->request, .first_index = read->low};
-    struct read_walk walk = {.applier = applier};
-    void *body;
-    void *tail;
-    int rc;
-
-    if (applier->draining) {
-        return MS_OK;
-    }
-    if (applier->read_data == NULL) {
-        applier->read_room = ms_link_tail_max(&applier->link, MS_IPC_LOG_ENTRIES);
-        applier->read_data = malloc(applier->read_room);
-        if (applier->read_data == NULL) {
-            return ms_err_set(err, MS_ENOMEM, 0, "memory to read the log");
-        }
-    }
-    answer.status = log_store_entries(applier->options.store, &range, read_visit, &walk, err);
-    if (answer.status != MS_OK && answer.status != MS_ECOMPACTED &&
-        answer.status != MS_EUNAVAILABLE) {
-        return answer.status;
-    }
-    answer.count = answer.status == MS_OK ? walk.count : 0;
-    rc = ms_link_begin(&applier->link, MS_IPC_LOG_ENTRIES, answer.count > 0 ? walk.used : 0, &body,
-                       &tail);
-    if (rc == MS_OK) {
-        memcpy(body, &answer, sizeof(answer));
-        memcpy(tail, applier->read_data, answer.count > 0 ? walk.used : 0);
-        applier->loud = true;
-        ms_link_commit(&applier->link);
-    }
-    return rc;
-}
-
 /* ---- taking in ----------------------------------------------------------------------------- */
 
 static void begin_message(struct applier *applier)
@@ -397,7 +338,11 @@ static void begin_message(struct applier *applier)
     applier->entries = (struct ipc_entries){0};
     if (message->type == MS_IPC_APPLY_ENTRIES) {
         const struct ms_apply_entries *entries = (const void *)message->body;
+        struct log_state state;
 
+        /* Only what the local disk has may be applied. */
+        log_store_state(applier->options.store, &state);
+        applier->durable = state.last_index;
         applier->left = entries->count;
         applier->next_index = entries->first_index;
         applier->entries =
@@ -407,29 +352,39 @@ static void begin_message(struct applier *applier)
 
 /*
  * Handles the message at hand. MS_EFULL: apply the batch and come again; MS_EAGAIN: come again when
- * there is room in the ring.
+ * there is room in the ring; MS_EBUSY: when the state is replaced.
  */
 static int handle_message(struct applier *applier, struct ms_err *err)
 {
     const struct ms_ipc_message *message = &applier->message;
     const void *body = message->body;
 
-    if (message->type == MS_IPC_APPLY_ENTRIES) {
+    switch (message->type) {
+    case MS_IPC_APPLY_ENTRIES:
         return take_entries(applier);
+    case MS_IPC_APPLY_CONF:
+        applier->loud = true; /* the next change waits for this one */
+        return apply_conf(applier->options.apply, ((const struct ms_apply_conf *)body)->index,
+                          message->tail, message->tail_bytes, err);
+    case MS_IPC_APPLY_SNAPSHOT:
+        applier->loud = true;
+        applier->replacing = true;
+        memcpy(&applier->snapshot, body, sizeof(applier->snapshot));
+        return MS_EBUSY;
+    default:
+        applier->others++;
+        applier->loud = true;
+        return applier->draining
+                   ? MS_OK
+                   : raft_requests_handle(&applier->requests, message, &applier->link, err);
     }
-    if (message->type == MS_IPC_LOG_READ) {
-        return answer_read(applier, body, err);
-    }
-    /* The catalogue lets nothing else in but APPLY_CONF. The next change waits for this one. */
-    applier->loud = true;
-    return apply_conf(applier->options.apply, ((const struct ms_apply_conf *)body)->index,
-                      message->tail, message->tail_bytes, err);
 }
 
 /* Takes in up to a batch. MS_OK: there may be more; MS_EAGAIN: nothing waits. */
 static int gather(struct applier *applier, bool *ring_full, struct ms_err *err)
 {
-    while (applier->data_bytes < APPLIER_BATCH_BYTES) {
+    applier->others = 0;
+    while (applier->data_bytes < APPLIER_BATCH_BYTES && applier->others < APPLIER_OTHERS_MAX) {
         int rc;
 
         if (!applier->busy) {
@@ -446,12 +401,13 @@ static int gather(struct applier *applier, bool *ring_full, struct ms_err *err)
         if (rc == MS_EFULL && applier->batch_count > 0) {
             return MS_OK;
         }
-        if (rc == MS_EAGAIN) {
-            *ring_full = true;
+        if (rc == MS_EAGAIN || rc == MS_EBUSY) {
+            *ring_full = rc == MS_EAGAIN;
             return MS_OK;
         }
         if (rc == MS_EPROTO || rc == MS_EFULL) {
-            return ms_err_set(err, MS_EPROTO, 0, "impossible entries on the apply link");
+            return ms_err_set(err, MS_EPROTO, 0, "impossible %s on the apply link",
+                              ms_ipc_name(applier->message.type));
         }
         if (rc != MS_OK) {
             return rc;
@@ -465,7 +421,9 @@ static int gather(struct applier *applier, bool *ring_full, struct ms_err *err)
 /* Whose fault it is that a message could not be handled. */
 static enum applier_status gather_failed(struct applier *applier, int rc)
 {
-    if (rc != MS_EPROTO && applier->busy && applier->message.type == MS_IPC_LOG_READ) {
+    if (rc != MS_EPROTO && applier->busy &&
+        (applier->message.type == MS_IPC_LOG_READ ||
+         applier->message.type == MS_IPC_LOG_TERMS_READ)) {
         return APPLIER_LOG_FAILED;
     }
     if (rc == MS_EPROTO ||
@@ -474,6 +432,13 @@ static enum applier_status gather_failed(struct applier *applier, int rc)
         return APPLIER_REFUSED;
     }
     return APPLIER_ENGINE_FAILED;
+}
+
+static enum applier_status ring_broke(struct applier *applier, struct ms_err *err)
+{
+    close_link(applier);
+    (void)ms_err_set(err, MS_EPROTO, 0, "broken apply ring");
+    return APPLIER_REFUSED;
 }
 
 static enum applier_status run(struct applier *applier, struct ms_err *err)
@@ -486,9 +451,10 @@ static enum applier_status run(struct applier *applier, struct ms_err *err)
         return APPLIER_BLOCKED;
     }
     if (rc != MS_OK) {
-        close_link(applier);
-        (void)ms_err_set(err, MS_EPROTO, 0, "broken apply ring");
-        return APPLIER_REFUSED;
+        return ring_broke(applier, err);
+    }
+    if (applier->replacing) {
+        return APPLIER_BLOCKED;
     }
     gathered = gather(applier, &ring_full, err);
     if (gathered != MS_OK && gathered != MS_EAGAIN) {
@@ -514,9 +480,10 @@ static enum applier_status run(struct applier *applier, struct ms_err *err)
         return APPLIER_BLOCKED;
     }
     if (rc != MS_OK) {
-        close_link(applier);
-        (void)ms_err_set(err, MS_EPROTO, 0, "broken apply ring");
-        return APPLIER_REFUSED;
+        return ring_broke(applier, err);
+    }
+    if (applier->replacing) {
+        return APPLIER_BLOCKED;
     }
     if (gathered == MS_OK) {
         return APPLIER_MORE;
@@ -525,6 +492,43 @@ static enum applier_status run(struct applier *applier, struct ms_err *err)
         close_link(applier);
     }
     return APPLIER_IDLE;
+}
+
+bool applier_wants_snapshot(const struct applier *applier, struct ms_apply_snapshot *out)
+{
+    if (applier->replacing) {
+        *out = applier->snapshot;
+    }
+    return applier->replacing;
+}
+
+void applier_switch(struct applier *applier, struct engine *engine, struct apply *apply)
+{
+    applier->options.engine = engine;
+    applier->options.apply = apply;
+    engine_meta(engine, &applier->meta);
+    engine_stats(engine, &applier->stats);
+    apply_counters(apply, &applier->counters);
+    /* What waits to be applied, or answered, is part of the new state. */
+    applier->batch_count = 0;
+    applier->data_bytes = 0;
+    applier->result_count = 0;
+    applier->result_next = 0;
+    if (!ms_link_is_open(&applier->link)) {
+        return;
+    }
+    applier->done_due = true;
+    applier->done_waits = true;
+    if (applier->replacing) {
+        applier->replacing = false;
+        applier->busy = false;
+        ms_link_release(&applier->link);
+    }
+}
+
+void applier_refuse(struct applier *applier)
+{
+    close_link(applier);
 }
 
 enum applier_status applier_run(struct applier *applier, struct ms_err *err)

@@ -2,8 +2,9 @@
  * applier: storaged's end of the apply link: committed entries in, results out.
  *
  * Takes what waits in batches, one engine commit each, and answers everyone whom a batch concerns
- * after it. Reads of the log for raftd come the same way. When a ring that it answers into is full
- * it takes nothing more until there is room.
+ * after it. Reads of the log and snapshots for raftd come the same way. When a ring that it answers
+ * into is full it takes nothing more until there is room, and nothing while the state is being
+ * replaced by a snapshot.
  */
 #ifndef METASTORE_STORAGED_APPLIER_H
 #define METASTORE_STORAGED_APPLIER_H
@@ -19,6 +20,8 @@
 #include "storaged/engine.h"
 #include "storaged/ipc_entries.h"
 #include "storaged/log_store.h"
+#include "storaged/snapshot_in.h"
+#include "storaged/snapshot_out.h"
 
 /* One batch: whichever is reached first. */
 #define APPLIER_BATCH_ENTRIES 1024u
@@ -28,8 +31,8 @@
 #define APPLIER_QUIET_ENTRIES 256u
 #define APPLIER_QUIET_BYTES   (1u << 18)
 
-/* Answers to one LOG_READ are cut to this. */
-#define APPLIER_READ_BYTES (1u << 20)
+/* Other messages handled before the batch gets its turn: each may be a long read. */
+#define APPLIER_OTHERS_MAX 8u
 
 struct applier_options {
     int epoll_fd; /* borrowed, like all below */
@@ -37,6 +40,8 @@ struct applier_options {
     struct apply *apply;
     struct log_store *store; /* reading side */
     struct api_links *api;
+    struct snapshot_out *out;
+    struct snapshot_in *in;
     struct ms_metrics *metrics; /* may be NULL */
 };
 
@@ -66,6 +71,18 @@ const struct ms_link_info *applier_peer(const struct applier *applier);
 
 /* Applies up to one batch. */
 enum applier_status applier_run(struct applier *applier, struct ms_err *err);
+
+/* APPLY_SNAPSHOT came and waits: true, and which snapshot it names. */
+bool applier_wants_snapshot(const struct applier *applier, struct ms_apply_snapshot *out);
+
+/*
+ * The state is another one (engine and apply are borrowed from now on instead of the old ones):
+ * raftd is told once all apids are, and what waits in the link goes on.
+ */
+void applier_switch(struct applier *applier, struct engine *engine, struct apply *apply);
+
+/* What APPLY_SNAPSHOT names does not fit the log: the link is closed. */
+void applier_refuse(struct applier *applier);
 
 /* As of the last batch. */
 const struct ms_memdb_meta *applier_meta(const struct applier *applier);

@@ -68,6 +68,22 @@ void apply_counters(const struct apply *apply, struct apply_counters *out)
     *out = apply->counters;
 }
 
+bool apply_next_answer(const struct apply *apply, uint64_t origin, uint64_t from_seq,
+                       struct apply_result *out)
+{
+    struct answer answer;
+    uint64_t seq;
+
+    if (!answers_next(apply->answers, origin, from_seq, &seq, &answer)) {
+        return false;
+    }
+    *out = (struct apply_result){.id = {.origin = origin, .seq = seq},
+                                 .revision = answer.revision,
+                                 .code = answer.code,
+                                 .duplicate = true};
+    return true;
+}
+
 /* ---- configurations ------------------------------------------------------------------------ */
 
 int apply_conf(struct apply *apply, raft_index index, const uint8_t *conf, size_t len_bytes,

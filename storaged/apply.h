@@ -73,6 +73,13 @@ int apply_conf(struct apply *apply, raft_index index, const uint8_t *conf, size_
 int apply_entries(struct apply *apply, const struct apply_entry *entries, size_t count,
                   struct apply_result *results, size_t *result_count, struct ms_err *err);
 
+/*
+ * What was answered to the origin's operations from from_seq on and is still kept: the first of
+ * them. False: there is none.
+ */
+bool apply_next_answer(const struct apply *apply, uint64_t origin, uint64_t from_seq,
+                       struct apply_result *out);
+
 void apply_counters(const struct apply *apply, struct apply_counters *out);
 
 #endif

@@ -56,7 +56,12 @@ struct engine_stats {
     uint64_t limit_bytes; /* memory_full when used_bytes is above it */
     uint64_t commits;
     uint64_t compacted_to; /* history up to here has been thinned out physically */
-    bool memory_full;      /* refuse PUTs; deletes and compaction go on */
+    /*
+     * Entries up to here are not needed to get the state back, whatever happens: the log may forget
+     * them. 0 for an engine that lives in memory: there only a snapshot makes entries dispensable.
+     */
+    raft_index durable_applied;
+    bool memory_full; /* refuse PUTs; deletes and compaction go on */
 };
 
 /* The state that a snapshot has, or that an installation is to get. */
@@ -114,6 +119,7 @@ struct engine_ops {
     int (*hash)(struct engine *engine, uint64_t revision, uint64_t *out, struct ms_err *err);
     void (*stats)(const struct engine *engine, struct engine_stats *out);
     int (*tick)(struct engine *engine, struct ms_err *err);
+    int (*flush)(struct engine *engine, struct ms_err *err); /* NULL: nothing ever is durable */
     int (*snapshot_begin)(struct engine *engine, struct engine_snapshot **out, struct ms_err *err);
     void (*snapshot_info)(const struct engine_snapshot *snapshot, struct engine_snapshot_info *out);
     int (*snapshot_export)(struct engine_snapshot *snapshot, const struct engine_sink *sink,
@@ -280,6 +286,15 @@ static inline void engine_stats(const struct engine *engine, struct engine_stats
 static inline int engine_tick(struct engine *engine, struct ms_err *err)
 {
     return engine->ops->tick(engine, err);
+}
+
+/*
+ * Asks for durable_applied to reach what is applied now, soon: a later tick shows it. Never waits.
+ * An engine that keeps nothing on disk does nothing.
+ */
+static inline int engine_flush(struct engine *engine, struct ms_err *err)
+{
+    return engine->ops->flush == NULL ? MS_OK : engine->ops->flush(engine, err);
 }
 
 /* ---- snapshots ----------------------------------------------------------------------------- */

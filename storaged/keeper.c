@@ -19,6 +19,7 @@ struct keeper {
     struct ms_instant not_before; /* of the next snapshot, after a failure */
     struct ms_instant suggest_not_before;
     bool log_full;
+    bool paused; /* the state is being replaced */
 };
 
 /* The newest snapshot may be known to the directory and not yet to the log. */
@@ -26,11 +27,16 @@ static void mark_newest(struct keeper *keeper)
 {
     const struct ms_config *config = keeper->options.config;
     uint64_t keep = keeper->log_full ? 0 : config->snapshot_catch_up_entries;
+    raft_index wanted = snapshot_out_lowest(keeper->options.out);
     struct log_thread_mark mark = {.snapshot_index = keeper->newest.index,
                                    .snapshot_term = keeper->newest.term};
 
     if (mark.snapshot_index > keep) {
         mark.compact_index = mark.snapshot_index - keep;
+    }
+    /* Who is being sent an older one goes on from there, if the disk has room for that. */
+    if (wanted != 0 && wanted < mark.compact_index && !keeper->log_full) {
+        mark.compact_index = wanted;
     }
     if (mark.compact_index > keeper->compact_asked) {
         keeper->compact_asked = mark.compact_index;
@@ -142,13 +148,34 @@ static void suggest(struct keeper *keeper, struct ms_instant now)
     keeper->suggest_not_before = ms_clock_add_ms(now, KEEPER_SUGGEST_MS);
 }
 
+/* Whether a follower waits for a snapshot that can be made now; if it cannot, it is told so. */
+static bool is_wanted(struct keeper *keeper, struct ms_instant now)
+{
+    raft_index applied = applier_meta(keeper->options.applier)->applied;
+    raft_index min_index;
+
+    if (!snapshot_out_wants(keeper->options.out, &min_index)) {
+        return false;
+    }
+    if (keeper->paused || now.ns < keeper->not_before.ns || applied < min_index ||
+        applied <= keeper->newest.index) {
+        snapshot_out_deny(keeper->options.out);
+        return false;
+    }
+    return true;
+}
+
 void keeper_run(struct keeper *keeper, struct ms_instant now)
 {
     suggest(keeper, now);
-    if (snapshot_job_busy(keeper->job) || now.ns < keeper->not_before.ns) {
+    if (snapshot_job_busy(keeper->job)) {
         return;
     }
-    if (keeper->log_full && keeper->newest.index > keeper->compact_asked) {
+    if (is_wanted(keeper, now)) {
+        start_snapshot(keeper, now);
+    } else if (keeper->paused || now.ns < keeper->not_before.ns) {
+        return;
+    } else if (keeper->log_full && keeper->newest.index > keeper->compact_asked) {
         mark_newest(keeper);
     } else if (is_due(keeper)) {
         start_snapshot(keeper, now);
@@ -162,6 +189,9 @@ void keeper_collect(struct keeper *keeper, struct ms_instant now)
 
     if (snapshot_job_collect(keeper->job, &outcome) != MS_OK) {
         return;
+    }
+    if (outcome.status == MS_EAGAIN && keeper->paused) {
+        return; /* given up for a better one */
     }
     if (outcome.status != MS_OK) {
         keeper->not_before = ms_clock_add_ms(now, KEEPER_RETRY_MS);
@@ -177,7 +207,42 @@ void keeper_collect(struct keeper *keeper, struct ms_instant now)
     ms_log(MS_LOG_INFO, "snapshot written", MS_F_U64("index", outcome.file.index),
            MS_F_U64("term", outcome.file.term), MS_F_U64("bytes", outcome.file.size_bytes),
            MS_F_U64("duration_ms", outcome.duration_ns / 1000000));
+    snapshot_out_made(keeper->options.out);
     mark_newest(keeper);
+}
+
+/* Snapshots that a start could not use would only take room. */
+static void trim(struct keeper *keeper)
+{
+    struct ms_err err = {.status = MS_OK};
+    struct log_state state;
+
+    log_store_state(keeper->options.store, &state);
+    if (snapshot_files_trim(keeper->options.files, state.first_index, &err) != MS_OK) {
+        ms_log_err(MS_LOG_WARN, "cannot remove an old snapshot", &err);
+    }
+}
+
+bool keeper_pause(struct keeper *keeper)
+{
+    keeper->paused = true;
+    snapshot_job_cancel(keeper->job);
+    return !snapshot_job_busy(keeper->job);
+}
+
+void keeper_switch(struct keeper *keeper, struct engine *engine, const struct snapshot_file *file)
+{
+    struct ms_err err = {.status = MS_OK};
+
+    keeper->options.engine = engine;
+    snapshot_job_switch(keeper->job, engine);
+    if (snapshot_files_add(keeper->options.files, file, &err) != MS_OK) {
+        ms_log_err(MS_LOG_WARN, "cannot remove an old snapshot", &err);
+    }
+    keeper->newest = *file;
+    keeper->bytes_at_newest = applier_bytes(keeper->options.applier);
+    keeper->paused = false;
+    trim(keeper);
 }
 
 void keeper_log_full(struct keeper *keeper, bool full)
@@ -191,6 +256,7 @@ void keeper_marked(struct keeper *keeper)
     struct ms_log_compacted compacted;
     struct log_state state;
 
+    trim(keeper);
     log_store_state(keeper->options.store, &state);
     compacted = (struct ms_log_compacted){.first_index = state.first_index,
                                           .snapshot_index = state.snapshot_index,

@@ -1,6 +1,6 @@
 /*
- * keeper: decides when a snapshot is due and what the log may forget afterwards; suggests when
- * history should be compacted.
+ * keeper: decides when a snapshot is due (or makes one that a follower waits for) and what the log
+ * may forget afterwards; suggests when history should be compacted.
  *
  * The work itself is done elsewhere: the snapshot by snapshot_job's thread, the log by the log
  * thread, the proposal of a compaction by raftd.
@@ -18,12 +18,16 @@
 #include "storaged/log_thread.h"
 #include "storaged/snapshot_files.h"
 #include "storaged/snapshot_job.h"
+#include "storaged/snapshot_out.h"
 
 /* A snapshot is due at the latest when the log takes so many times its size on disk ... */
 #define KEEPER_DISK_FACTOR 8
 /* ... and at least so much: small batches are mostly padding. */
 #define KEEPER_DISK_BYTES_MIN (UINT64_C(64) << 20)
-/* How long to wait after a snapshot that failed, and between two suggestions. */
+/*
+ * How long to wait after a snapshot that failed, and between two suggestions. With --history 0
+ * nothing is suggested even when memory is full: who keeps all history has to compact by hand.
+ */
 #define KEEPER_RETRY_MS   5000
 #define KEEPER_SUGGEST_MS 200
 
@@ -32,7 +36,8 @@ struct keeper_options {
     struct snapshot_files *files;
     struct engine *engine;
     struct applier *applier;
-    struct log_store *store; /* reading side */
+    struct snapshot_out *out; /* who wants snapshots, and the log behind them */
+    struct log_store *store;  /* reading side */
     struct log_thread *log;
     struct ms_metrics *metrics; /* may be NULL */
 };
@@ -52,6 +57,16 @@ void keeper_run(struct keeper *keeper, struct ms_instant now);
 
 /* Takes the outcome of a snapshot, if there is one. */
 void keeper_collect(struct keeper *keeper, struct ms_instant now);
+
+/*
+ * The state is being replaced: no snapshot is begun any more, one that is being written is given
+ * up. True once none is.
+ */
+bool keeper_pause(struct keeper *keeper);
+
+/* The state was replaced by that of the snapshot; engine is borrowed from now on. Ends the pause.
+ */
+void keeper_switch(struct keeper *keeper, struct engine *engine, const struct snapshot_file *file);
 
 /* The log's disk has become full, or has room again. */
 void keeper_log_full(struct keeper *keeper, bool full);

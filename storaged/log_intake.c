@@ -20,6 +20,8 @@ void log_intake_begin(struct log_intake *intake, uint64_t *seq)
         intake->next_index = append->first_index;
         intake->entries =
             (struct ipc_entries){.tail = message->tail, .tail_bytes = message->tail_bytes};
+    } else if (message->type == MS_IPC_LOG_SNAPSHOT) {
+        *seq = ((const struct ms_log_snapshot *)(const void *)message->body)->seq;
     } else {
         /* The catalogue lets nothing else in but LOG_CONF. */
         *seq = ((const struct ms_log_conf *)(const void *)message->body)->seq;
@@ -72,19 +74,53 @@ static int stage_append(struct log_intake *intake, struct log_store *store, stru
     }
 }
 
-int log_intake_stage(struct log_intake *intake, struct log_store *store, struct ms_err *err)
+static int stage_snapshot(struct log_intake *intake, struct log_store *store, struct ms_err *err)
 {
     const struct ms_ipc_message *message = &intake->message;
+    const struct ms_log_snapshot *snapshot = (const void *)message->body;
+    const struct log_store_install install = {.index = snapshot->index,
+                                              .term = snapshot->term,
+                                              .hard_state = snapshot->hard_state,
+                                              .conf = message->tail,
+                                              .conf_bytes = message->tail_bytes};
     int rc;
 
-    if (message->type == MS_IPC_LOG_APPEND) {
+    if (message->tail_bytes > MS_CONF_STATE_BYTES_MAX || snapshot->index == 0 ||
+        !intake->claim(intake->ctx, snapshot->index, snapshot->term)) {
+        return MS_EPROTO;
+    }
+    rc = log_store_install(store, &install, err);
+    switch (rc) {
+    case MS_EBUSY:
+        return MS_EAGAIN;
+    case MS_EAGAIN:
+        return MS_EBUSY;
+    default:
+        return rc;
+    }
+}
+
+static int stage_conf(const struct log_intake *intake, struct log_store *store, struct ms_err *err)
+{
+    const struct ms_ipc_message *message = &intake->message;
+    const struct ms_log_conf *conf = (const void *)message->body;
+
+    if (message->tail_bytes > MS_CONF_STATE_BYTES_MAX) {
+        return MS_EPROTO;
+    }
+    return log_store_put_conf(store, conf->index, message->tail, message->tail_bytes, err);
+}
+
+int log_intake_stage(struct log_intake *intake, struct log_store *store, struct ms_err *err)
+{
+    int rc;
+
+    if (intake->message.type == MS_IPC_LOG_APPEND) {
         rc = stage_append(intake, store, err);
-    } else if (message->tail_bytes > MS_CONF_STATE_BYTES_MAX) {
-        rc = MS_EPROTO;
+    } else if (intake->message.type == MS_IPC_LOG_SNAPSHOT) {
+        rc = stage_snapshot(intake, store, err);
     } else {
-        rc = log_store_put_conf(store,
-                                ((const struct ms_log_conf *)(const void *)message->body)->index,
-                                message->tail, message->tail_bytes, err);
+        rc = stage_conf(intake, store, err);
     }
     if (rc == MS_OK) {
         intake->busy = false;

@@ -19,8 +19,16 @@
 /* Entries handed to the store at a time. */
 #define LOG_INTAKE_PIECE 256
 
+/*
+ * Settles that the snapshot of index and term stays, because the log is about to start behind it.
+ * False: it is not there, and so the log must not.
+ */
+typedef bool log_intake_claim(void *ctx, raft_index index, raft_term term);
+
 /* The owner receives into message and releases it once busy is false again. */
 struct log_intake {
+    log_intake_claim *claim; /* the owner's */
+    void *ctx;
     bool busy;
     struct ms_ipc_message message;
     struct ipc_entries entries;
@@ -37,8 +45,9 @@ void log_intake_begin(struct log_intake *intake, uint64_t *seq);
 /*
  * Stages what is left of the message.
  *
- *   MS_OK      all of it is staged; busy is false.
+ *   MS_OK      all of it is staged, or (a snapshot) durable already; busy is false.
  *   MS_EAGAIN  the store wants a sync first; call again.
+ *   MS_EBUSY   the disk has no room now; call again once the store's descriptor says so.
  *   MS_EPROTO, MS_EINVAL, MS_ERANGE  raftd sent what it must not.
  *   others     as the store says.
  */

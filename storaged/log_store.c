@@ -33,6 +33,12 @@ int log_store_set_snapshot(struct log_store *store, raft_index index, raft_term 
     return store->ops->set_snapshot(store, index, term, err);
 }
 
+int log_store_install(struct log_store *store, const struct log_store_install *install,
+                      struct ms_err *err)
+{
+    return store->ops->install(store, install, err);
+}
+
 int log_store_compact(struct log_store *store, raft_index index, struct ms_err *err)
 {
     return store->ops->compact(store, index, err);

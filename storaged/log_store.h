@@ -5,9 +5,9 @@
  * An interface with one conformance suite that every implementation runs. It keeps and returns; it
  * never decides what may be appended or compacted, that is Raft's business.
  *
- * Threads: one thread writes (append, put_conf, sync, set_snapshot, compact, service). The reading
- * calls (state, term, entries, conf, disk_bytes) may come from any thread at any time, see only
- * what is durable, and never wait for a write or a sync.
+ * Threads: one thread writes (append, put_conf, sync, set_snapshot, install, compact, service). The
+ * reading calls (state, term, entries, conf, disk_bytes) may come from any thread at any time, see
+ * only what is durable, and never wait for a write or a sync.
  */
 #ifndef METASTORE_STORAGED_LOG_STORE_H
 #define METASTORE_STORAGED_LOG_STORE_H
@@ -39,6 +39,18 @@ struct log_state {
     raft_term compacted_term; /* of first_index - 1 */
     raft_index snapshot_index;
     raft_term snapshot_term;
+    /* Changes whenever entries were discarded from the end; not kept over an opening. What was read
+     * in several steps is of one log if this is the same before and after. */
+    uint64_t cuts;
+};
+
+/* A snapshot that came from elsewhere and what goes with it. */
+struct log_store_install {
+    raft_index index;
+    raft_term term;
+    struct ms_hard_state hard_state;
+    const uint8_t *conf; /* as of index */
+    size_t conf_bytes;
 };
 
 /* Counters since the store was opened; written by the writing thread, read by it. */
@@ -66,6 +78,8 @@ struct log_store_ops {
     int (*sync)(struct log_store *store, struct ms_err *err);
     int (*set_snapshot)(struct log_store *store, raft_index index, raft_term term,
                         struct ms_err *err);
+    int (*install)(struct log_store *store, const struct log_store_install *install,
+                   struct ms_err *err);
     int (*compact)(struct log_store *store, raft_index index, struct ms_err *err);
     int (*event_fd)(const struct log_store *store);
     void (*service)(struct log_store *store);
@@ -119,12 +133,25 @@ int log_store_put_conf(struct log_store *store, raft_index index, const uint8_t 
 int log_store_sync(struct log_store *store, struct ms_err *err);
 
 /*
- * Records, durably, that a snapshot up to index exists. Where the log does not hold that entry with
- * that term it starts anew behind it (a snapshot that came from elsewhere); nothing may be staged
- * then. MS_EINVAL: older than the one recorded. MS_EAGAIN, MS_EIO as for log_store_sync.
+ * Records, durably, that a snapshot of the state up to index exists. MS_EINVAL: the log does not
+ * hold that entry with that term, or knows of a newer snapshot. MS_EAGAIN, MS_EIO as for
+ * log_store_sync.
  */
 int log_store_set_snapshot(struct log_store *store, raft_index index, raft_term term,
                            struct ms_err *err);
+
+/*
+ * Lets the log start anew behind a snapshot that came from elsewhere; that, the hard state and the
+ * configuration become durable at once. Where the log holds that entry with that term, or begins
+ * right behind it, what follows is kept (Raft 7).
+ *
+ *   MS_EBUSY   something is staged: sync first.
+ *   MS_EINVAL  older than the snapshot recorded, or a commit index beyond the log that results.
+ *   MS_ERANGE  the configuration is too long.
+ *   MS_EAGAIN, MS_EIO  as for log_store_sync.
+ */
+int log_store_install(struct log_store *store, const struct log_store_install *install,
+                      struct ms_err *err);
 
 /*
  * Forgets, durably, entries up to and including index, which must not pass the snapshot index or
@@ -162,8 +189,9 @@ int log_store_entries(struct log_store *store, const struct log_store_range *ran
                       log_store_visit visit, void *ctx, struct ms_err *err);
 
 /*
- * Any thread: the configuration recorded for the highest index that is at most index and beyond the
- * compacted ones. MS_ENOENT: none recorded (then the snapshot's holds); MS_ERANGE: dst too small.
+ * Any thread: the configuration recorded for the highest index that is at most index and not below
+ * first_index - 1. One that was recorded for an entry that was discarded later does not count.
+ * MS_ENOENT: none recorded (then the snapshot's holds); MS_ERANGE: dst too small.
  */
 int log_store_conf(struct log_store *store, raft_index index, uint8_t *dst, size_t dst_bytes,
                    size_t *conf_bytes, raft_index *conf_index, struct ms_err *err);

@@ -18,6 +18,7 @@
 struct orders {
     bool stop;
     bool drop_link;
+    uint64_t drop_number;         /* of the last order to drop the link */
     struct log_thread_link *link; /* owned; NULL: none */
     bool has_mark;
     struct log_thread_mark mark;
@@ -30,6 +31,7 @@ struct log_thread {
     int order_fd;
     int news_fd;
     pthread_mutex_t lock; /* of the two boxes */
+    uint64_t drops;       /* orders to drop a link, so far; the owner's */
     struct orders orders;
     struct log_thread_news news;
 
@@ -95,7 +97,7 @@ int log_thread_take_link(struct log_thread *thread, const struct log_thread_link
     return MS_OK;
 }
 
-void log_thread_drop_link(struct log_thread *thread)
+uint64_t log_thread_drop_link(struct log_thread *thread)
 {
     struct log_thread_link *older;
 
@@ -103,9 +105,11 @@ void log_thread_drop_link(struct log_thread *thread)
     older = thread->orders.link;
     thread->orders.link = NULL;
     thread->orders.drop_link = true;
+    thread->orders.drop_number = ++thread->drops;
     (void)pthread_mutex_unlock(&thread->lock);
     free_link(older);
     ring(thread->order_fd);
+    return thread->drops;
 }
 
 void log_thread_mark(struct log_thread *thread, const struct log_thread_mark *mark)
@@ -144,6 +148,9 @@ static void take_orders(struct log_thread *thread)
         /* What waited to be taken up is replaced, or its far end is dead too. */
         older = pending->link;
         pending->link = orders->link;
+        if (orders->drop_number != 0) {
+            pending->drop_number = orders->drop_number;
+        }
         thread->draining = true;
     }
     if (orders->has_mark) {
@@ -219,11 +226,24 @@ static void greet(struct log_thread *thread, const struct log_thread_link *new_l
     ms_link_commit(&thread->link);
 }
 
+static void tell_dropped(struct log_thread *thread)
+{
+    if (thread->pending.drop_number == 0) {
+        return;
+    }
+    (void)pthread_mutex_lock(&thread->lock);
+    thread->news.dropped = thread->pending.drop_number;
+    (void)pthread_mutex_unlock(&thread->lock);
+    thread->pending.drop_number = 0;
+    ring(thread->news_fd);
+}
+
 /* Changes links once the old one is empty and all it brought is durable. True if it did. */
 static bool change_link(struct log_thread *thread)
 {
     if (thread->draining && !thread->intake.busy && thread->staged_bytes == 0) {
         close_link(thread);
+        tell_dropped(thread);
     }
     if (thread->pending.link == NULL || ms_link_is_open(&thread->link)) {
         return false;
@@ -272,7 +292,8 @@ static int answer(struct log_thread *thread)
 
 /*
  * Stages what waits in the link, up to a batch. MS_EAGAIN: nothing waits any more; MS_OK: a sync is
- * due first. A fault of the far end drops the link and is MS_EAGAIN, too.
+ * due first; MS_EBUSY: what waits needs room on disk that is not there. A fault of the far end
+ * drops the link and is MS_EAGAIN, too.
  */
 static int gather(struct log_thread *thread, struct ms_err *err)
 {
@@ -361,9 +382,15 @@ static int write_staged(struct log_thread *thread, struct ms_err *err)
 static int write_mark(struct log_thread *thread, struct ms_err *err)
 {
     const struct log_thread_mark *mark = &thread->pending.mark;
+    struct log_state state;
     int rc;
 
     if (!thread->pending.has_mark) {
+        return MS_OK;
+    }
+    log_store_state(thread->store, &state);
+    if (mark->snapshot_index < state.snapshot_index) {
+        thread->pending.has_mark = false; /* the log has got another beginning meanwhile */
         return MS_OK;
     }
     rc = log_store_set_snapshot(thread->store, mark->snapshot_index, mark->snapshot_term, err);
@@ -445,7 +472,9 @@ static int round_once(struct log_thread *thread, bool *idle, bool *blocked, stru
     rc = answer(thread);
     if (rc == MS_OK) {
         gathered = gather(thread, err);
-        if (gathered != MS_OK && gathered != MS_EAGAIN) {
+        if (gathered == MS_EBUSY) {
+            *blocked = true;
+        } else if (gathered != MS_OK && gathered != MS_EAGAIN) {
             return gathered;
         }
     }
@@ -508,6 +537,8 @@ int log_thread_start(const struct log_thread_options *options, struct log_thread
     }
     thread->store = options->store;
     thread->metrics = options->metrics;
+    thread->intake.claim = options->claim;
+    thread->intake.ctx = options->ctx;
     ms_link_init_closed(&thread->link);
     (void)pthread_mutex_init(&thread->lock, NULL);
     thread->order_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

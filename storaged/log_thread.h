@@ -17,6 +17,7 @@
 #include "common/err.h"
 #include "common/link.h"
 #include "common/metrics.h"
+#include "storaged/log_intake.h"
 #include "storaged/log_store.h"
 
 struct log_thread;
@@ -27,6 +28,8 @@ struct log_thread;
 struct log_thread_options {
     struct log_store *store;    /* borrowed; the writing side is the thread's until it is stopped */
     struct ms_metrics *metrics; /* borrowed; may be NULL */
+    log_intake_claim *claim;    /* called on the thread, with ctx */
+    void *ctx;
 };
 
 /* What LOG_STATE says besides what the store knows. */
@@ -36,7 +39,10 @@ struct log_thread_link {
     uint8_t conf[MS_CONF_STATE_BYTES_MAX];
 };
 
-/* A snapshot became durable: record it and compact up to an index. */
+/*
+ * A snapshot became durable: record it and compact up to an index. One that the log has left behind
+ * meanwhile is not recorded.
+ */
 struct log_thread_mark {
     raft_index snapshot_index;
     raft_term snapshot_term;
@@ -53,7 +59,8 @@ struct log_thread_news {
     bool space_changed;
     bool full;
     struct ms_err full_why;
-    bool marked; /* an order to mark was carried out */
+    bool marked;      /* an order to mark was carried out */
+    uint64_t dropped; /* log_thread_drop_link was carried out, up to the one with this number */
 };
 
 int log_thread_start(const struct log_thread_options *options, struct log_thread **out,
@@ -65,8 +72,11 @@ int log_thread_start(const struct log_thread_options *options, struct log_thread
  */
 int log_thread_take_link(struct log_thread *thread, const struct log_thread_link *link);
 
-/* Owner: the far end is dead. What it had published is made durable, then the link is dropped. */
-void log_thread_drop_link(struct log_thread *thread);
+/*
+ * Owner: the far end is dead. What it had published is made durable, then the link is dropped. The
+ * news will say so with the number that is returned.
+ */
+uint64_t log_thread_drop_link(struct log_thread *thread);
 
 void log_thread_mark(struct log_thread *thread, const struct log_thread_mark *mark);
 

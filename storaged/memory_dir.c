@@ -23,12 +23,12 @@
 #include <xxhash.h>
 
 #include "common/clock.h"
+#include "storaged/memory_epochs.h"
 
 #define BOOT_ID_FILE    "/proc/sys/kernel/random/boot_id"
 #define BOOT_ID_BYTES   64
 #define OWNER_FILE      "owner"
 #define MARKER_FILE     "poisoned"
-#define EPOCH_FORMAT    "epoch-%" PRIu64
 #define FALLBACK_NAME   "memory"
 #define NODE_DIR_LINE   "\nnode_dir="
 #define NAME_BYTES      64
@@ -45,7 +45,7 @@ struct memory_dir {
     int marker_fd;
     char base[PATH_BYTES];
     char name[NAME_BYTES];
-    char epoch_path[PATH_BYTES + 2 * NAME_BYTES];
+    char epoch_path[MEMORY_DIR_PATH_BYTES];
     uint64_t epoch; /* 0: none */
     uint64_t limit_bytes;
     const char *distrust;
@@ -97,99 +97,21 @@ static int owner_text(const struct memory_dir_options *options, char *dst, struc
     return MS_OK;
 }
 
-static bool parse_epoch(const char *name, uint64_t *out)
+static void path_of(const struct memory_dir *dir, uint64_t epoch, char dst[MEMORY_DIR_PATH_BYTES])
 {
-    char again[NAME_BYTES];
-    uint64_t epoch;
+    _Static_assert(MEMORY_DIR_PATH_BYTES >= PATH_BYTES + 2 * NAME_BYTES, "room for every path");
 
-    if (sscanf(name, EPOCH_FORMAT, &epoch) != 1 || epoch == 0) {
-        return false;
-    }
-    (void)snprintf(again, sizeof(again), EPOCH_FORMAT, epoch);
-    if (strcmp(again, name) != 0) {
-        return false;
-    }
-    *out = epoch;
-    return true;
+    (void)snprintf(dst, MEMORY_DIR_PATH_BYTES, "%s/%s/" MEMORY_EPOCH_FORMAT, dir->base, dir->name,
+                   epoch);
 }
 
 static void set_epoch(struct memory_dir *dir, uint64_t epoch)
 {
     dir->epoch = epoch;
-    (void)snprintf(dir->epoch_path, sizeof(dir->epoch_path), "%s/%s/" EPOCH_FORMAT, dir->base,
-                   dir->name, epoch);
-}
-
-/* Opens a listing of a directory without giving its descriptor away. */
-static DIR *list_of(int dir_fd)
-{
-    int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *list = fd < 0 ? NULL : fdopendir(fd);
-
-    if (list == NULL && fd >= 0) {
-        (void)close(fd);
-    }
-    return list;
+    path_of(dir, epoch, dir->epoch_path);
 }
 
 /* ---- epochs -------------------------------------------------------------------------------- */
-
-static int remove_epoch(int dir_fd, uint64_t epoch, struct ms_err *err)
-{
-    static const char *const files[] = {"data.mdb", "lock.mdb"};
-    char name[NAME_BYTES];
-    int fd;
-
-    (void)snprintf(name, sizeof(name), EPOCH_FORMAT, epoch);
-    fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0) {
-        return errno == ENOENT ? MS_OK
-                               : ms_err_set(err, MS_EIO, errno, "memory directory: open %s", name);
-    }
-    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-        if (unlinkat(fd, files[i], 0) != 0 && errno != ENOENT) {
-            int rc =
-                ms_err_set(err, MS_EIO, errno, "memory directory: remove %s/%s", name, files[i]);
-
-            (void)close(fd);
-            return rc;
-        }
-    }
-    (void)close(fd);
-    if (unlinkat(dir_fd, name, AT_REMOVEDIR) != 0 && errno != ENOENT) {
-        return ms_err_set(err, MS_EIO, errno, "memory directory: remove %s", name);
-    }
-    return MS_OK;
-}
-
-/* The newest epoch there is (0: none); all but keep (0: all) are removed on the way. */
-static int scan_epochs(int dir_fd, bool remove, uint64_t keep, uint64_t *newest, struct ms_err *err)
-{
-    DIR *list = list_of(dir_fd);
-    const struct dirent *entry;
-    uint64_t found = 0;
-    int rc = MS_OK;
-
-    if (list == NULL) {
-        return ms_err_set(err, MS_EIO, errno, "memory directory: list");
-    }
-    while (rc == MS_OK && (entry = readdir(list)) != NULL) {
-        uint64_t epoch;
-
-        if (!parse_epoch(entry->d_name, &epoch)) {
-            continue;
-        }
-        found = epoch > found ? epoch : found;
-        if (remove && epoch != keep) {
-            rc = remove_epoch(dir_fd, epoch, err);
-        }
-    }
-    (void)closedir(list);
-    if (rc == MS_OK) {
-        *newest = found;
-    }
-    return rc;
-}
 
 /* Bytes that the environments in the directory take. */
 static uint64_t occupied_bytes(const struct memory_dir *dir)
@@ -197,7 +119,7 @@ static uint64_t occupied_bytes(const struct memory_dir *dir)
     char path[NAME_BYTES + sizeof("/data.mdb")];
     struct stat st;
 
-    (void)snprintf(path, sizeof(path), EPOCH_FORMAT "/data.mdb", dir->epoch);
+    (void)snprintf(path, sizeof(path), MEMORY_EPOCH_FORMAT "/data.mdb", dir->epoch);
     if (dir->epoch == 0 || fstatat(dir->dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) != 0) {
         return 0;
     }
@@ -244,8 +166,8 @@ static int lock_owner(int dir_fd, int flags, int *out, struct ms_err *err)
     int rc = MS_OK;
 
     if (fd < 0) {
-        return ms_err_set(err, errno == ENOENT ? MS_EAGAIN : MS_EIO, errno,
-                          "memory directory: open " OWNER_FILE);
+        rc = errno == ENOENT ? MS_EAGAIN : errno == ENOSPC ? MS_ENOSPC : MS_EIO;
+        return ms_err_set(err, rc, errno, "memory directory: open " OWNER_FILE);
     }
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         rc = ms_err_set(err, errno == EWOULDBLOCK ? MS_EBUSY : MS_EIO, errno,
@@ -273,7 +195,7 @@ static int open_and_lock(struct memory_dir *dir, struct ms_err *err)
             dir->dir_fd = -1;
         }
         if (mkdirat(dir->base_fd, dir->name, 0700) != 0 && errno != EEXIST) {
-            return ms_err_set(err, errno == EACCES ? MS_EPERM : MS_EIO, errno, "make %s/%s",
+            return ms_err_set(err, errno == ENOSPC ? MS_ENOSPC : MS_EIO, errno, "make %s/%s",
                               dir->base, dir->name);
         }
         rc = open_private(dir->base_fd, dir->name, &dir->dir_fd, err);
@@ -286,9 +208,9 @@ static int open_and_lock(struct memory_dir *dir, struct ms_err *err)
     }
     dir->marker_fd =
         openat(dir->dir_fd, MARKER_FILE, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    return dir->marker_fd >= 0
-               ? MS_OK
-               : ms_err_set(err, MS_EIO, errno, "memory directory: open " MARKER_FILE);
+    return dir->marker_fd >= 0 ? MS_OK
+                               : ms_err_set(err, errno == ENOSPC ? MS_ENOSPC : MS_EIO, errno,
+                                            "memory directory: open " MARKER_FILE);
 }
 
 /* ---- judging ------------------------------------------------------------------------------- */
@@ -326,7 +248,7 @@ static int start_afresh(struct memory_dir *dir, const char *expected, struct ms_
 {
     size_t length = strlen(expected);
     uint64_t newest;
-    int rc = scan_epochs(dir->dir_fd, true, 0, &newest, err);
+    int rc = memory_epochs_scan(dir->dir_fd, true, 0, &newest, err);
 
     if (rc != MS_OK) {
         return rc;
@@ -363,7 +285,7 @@ static bool node_is_gone(int owner_fd)
 static int remove_content(int base_fd, int dir_fd, const char *name, struct ms_err *err)
 {
     uint64_t newest;
-    int rc = scan_epochs(dir_fd, true, 0, &newest, err);
+    int rc = memory_epochs_scan(dir_fd, true, 0, &newest, err);
 
     if (rc != MS_OK) {
         return rc;
@@ -383,7 +305,7 @@ static int remove_content(int base_fd, int dir_fd, const char *name, struct ms_e
 static void remove_leftovers(const struct memory_dir *dir)
 {
     char prefix[NAME_BYTES];
-    DIR *list = list_of(dir->base_fd);
+    DIR *list = memory_epochs_list(dir->base_fd);
     const struct dirent *entry;
 
     if (list == NULL) {
@@ -419,6 +341,8 @@ static uint64_t free_bytes(int fd)
     return fstatvfs(fd, &fs) == 0 ? (uint64_t)fs.f_bavail * fs.f_frsize : 0;
 }
 
+static const char too_little_room[] = "it has too little room";
+
 /* Everything for one base directory. *unfit is set when another one should be tried. */
 static int open_in(struct memory_dir *dir, const struct memory_dir_options *options,
                    const char *base, const char **unfit, struct ms_err *err)
@@ -430,7 +354,7 @@ static int open_in(struct memory_dir *dir, const struct memory_dir_options *opti
     if (rc != MS_OK) {
         return rc;
     }
-    *unfit = "it is not a directory that can be used";
+    *unfit = NULL;
     if (snprintf(dir->base, sizeof(dir->base), "%s", base) >= (int)sizeof(dir->base)) {
         return ms_err_set(err, MS_EINVAL, 0, "path of the memory directory is too long");
     }
@@ -439,11 +363,11 @@ static int open_in(struct memory_dir *dir, const struct memory_dir_options *opti
         return ms_err_set(err, MS_EIO, errno, "open memory directory %s", base);
     }
     rc = open_and_lock(dir, err);
-    if (rc == MS_EBUSY) {
-        *unfit = NULL; /* another place would hide that somebody is at work here */
+    if (rc == MS_EPERM) {
+        *unfit = "our name in it is taken by somebody else"; /* who must not keep us from running */
     }
     if (rc == MS_OK) {
-        rc = scan_epochs(dir->dir_fd, false, 0, &dir->epoch, err);
+        rc = memory_epochs_scan(dir->dir_fd, false, 0, &dir->epoch, err);
     }
     if (rc == MS_OK) {
         rc = find_distrust(dir, options, expected, &dir->distrust, err);
@@ -453,12 +377,15 @@ static int open_in(struct memory_dir *dir, const struct memory_dir_options *opti
         dir->epoch = 0;
     }
     if (rc != MS_OK) {
+        if (rc == MS_ENOSPC) {
+            *unfit = too_little_room;
+        }
         return rc;
     }
     room = free_bytes(dir->base_fd) + occupied_bytes(dir);
     dir->limit_bytes = options->limit_bytes != 0 ? options->limit_bytes : room / 2;
     if (room < (options->limit_bytes != 0 ? options->limit_bytes : MEMORY_DIR_BYTES_MIN)) {
-        *unfit = "it has too little room";
+        *unfit = too_little_room;
         (void)remove_content(dir->base_fd, dir->dir_fd, dir->name, NULL);
         return ms_err_set(err, MS_ENOSPC, 0, "%s has room for %" PRIu64 " bytes", base, room);
     }
@@ -501,7 +428,7 @@ int memory_dir_open(const struct memory_dir_options *options, struct memory_dir 
         uint64_t newest;
 
         set_epoch(dir, dir->epoch);
-        rc = scan_epochs(dir->dir_fd, true, dir->epoch, &newest, err);
+        rc = memory_epochs_scan(dir->dir_fd, true, dir->epoch, &newest, err);
     }
     if (rc != MS_OK) {
         memory_dir_close(dir);
@@ -530,13 +457,13 @@ void memory_dir_remove_and_close(struct memory_dir *dir)
     memory_dir_close(dir);
 }
 
-int memory_dir_renew(struct memory_dir *dir, struct ms_err *err)
+int memory_dir_begin(struct memory_dir *dir, struct memory_dir_aside *out, struct ms_err *err)
 {
     uint64_t now = ms_clock_wall_ms();
     uint64_t newest = 0;
     char name[NAME_BYTES];
     uint64_t epoch;
-    int rc = scan_epochs(dir->dir_fd, false, 0, &newest, err);
+    int rc = memory_epochs_scan(dir->dir_fd, false, 0, &newest, err);
 
     if (rc != MS_OK) {
         return rc;
@@ -546,13 +473,40 @@ int memory_dir_renew(struct memory_dir *dir, struct ms_err *err)
     }
     /* By the clock, so that it differs from all before even when nothing of them is left. */
     epoch = now > newest ? now : newest + 1;
-    (void)snprintf(name, sizeof(name), EPOCH_FORMAT, epoch);
+    (void)snprintf(name, sizeof(name), MEMORY_EPOCH_FORMAT, epoch);
     if (mkdirat(dir->dir_fd, name, 0700) != 0) {
         return ms_err_set(err, errno == ENOSPC ? MS_ENOSPC : MS_EIO, errno,
                           "memory directory: make %s", name);
     }
-    set_epoch(dir, epoch);
-    rc = scan_epochs(dir->dir_fd, true, epoch, &newest, err);
+    out->epoch = epoch;
+    path_of(dir, epoch, out->path);
+    return MS_OK;
+}
+
+uint64_t memory_dir_switch(struct memory_dir *dir, const struct memory_dir_aside *aside)
+{
+    uint64_t before = dir->epoch;
+
+    set_epoch(dir, aside->epoch);
+    return before;
+}
+
+int memory_dir_remove(const struct memory_dir *dir, uint64_t epoch, struct ms_err *err)
+{
+    return memory_epochs_remove(dir->dir_fd, epoch, err);
+}
+
+int memory_dir_renew(struct memory_dir *dir, struct ms_err *err)
+{
+    struct memory_dir_aside aside;
+    uint64_t newest = 0;
+    int rc = memory_dir_begin(dir, &aside, err);
+
+    if (rc != MS_OK) {
+        return rc;
+    }
+    (void)memory_dir_switch(dir, &aside);
+    rc = memory_epochs_scan(dir->dir_fd, true, aside.epoch, &newest, err);
     if (rc == MS_OK && ftruncate(dir->marker_fd, 0) != 0) {
         rc = ms_err_set(err, MS_EIO, errno, "memory directory: clear " MARKER_FILE);
     }

@@ -20,6 +20,8 @@
 
 struct memory_dir;
 
+#define MEMORY_DIR_PATH_BYTES (4096 + 128)
+
 struct memory_dir_options {
     const char *memory_dir;          /* --memory-dir */
     const char *node_dir;            /* absolute; the fall-back lies below it */
@@ -34,7 +36,8 @@ struct memory_dir_options {
 /*
  * Finds or makes the directory, takes its owner lock, removes what dead nodes left beside it, and
  * judges what an earlier storaged of this node left in it. MS_EBUSY: another process holds the
- * lock. MS_EIO, MS_EPERM: neither memory_dir nor the fall-back can be used.
+ * lock. MS_EIO: memory_dir is no directory that can be used. MS_ENOSPC, MS_EPERM: it has too little
+ * room, or our name in it is taken by somebody else, and the fall-back cannot be used either.
  */
 int memory_dir_open(const struct memory_dir_options *options, struct memory_dir **out,
                     struct ms_err *err);
@@ -60,7 +63,25 @@ const char *memory_dir_distrust(const struct memory_dir *dir);
  */
 int memory_dir_renew(struct memory_dir *dir, struct ms_err *err);
 
-/* The environment in use, for STORE_OPENED; valid until memory_dir_renew or close. */
+/* An environment that is not in use yet. */
+struct memory_dir_aside {
+    uint64_t epoch;
+    char path[MEMORY_DIR_PATH_BYTES];
+};
+
+/*
+ * Makes a new, empty environment directory beside the one in use. A crash before memory_dir_switch
+ * leaves both; the next start finds the newer one and judges it like any other. MS_ENOSPC, MS_EIO.
+ */
+int memory_dir_begin(struct memory_dir *dir, struct memory_dir_aside *out, struct ms_err *err);
+
+/* From now on it is the one in use. Returns the epoch that was. */
+uint64_t memory_dir_switch(struct memory_dir *dir, const struct memory_dir_aside *aside);
+
+/* Removes an environment that is not in use. Any thread. MS_EIO. */
+int memory_dir_remove(const struct memory_dir *dir, uint64_t epoch, struct ms_err *err);
+
+/* The environment in use, for STORE_OPENED; valid until another one is, or close. */
 const char *memory_dir_path(const struct memory_dir *dir);
 uint64_t memory_dir_epoch(const struct memory_dir *dir);
 

@@ -10,8 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <xxhash.h>
-
+#include "storaged/engine_hash.h"
 #include "storaged/memory_private.h"
 
 /* Durability is the log's task; the map is written in place; a transaction is not a thread's. */
@@ -406,38 +405,6 @@ static int memory_records(struct engine *base,
     return rc;
 }
 
-static bool hash_kv(void *ctx, const struct ms_memdb_kv *kv)
-{
-    const uint64_t head[] = {
-        kv->key_bytes,    kv->value_bytes, kv->create_revision,
-        kv->mod_revision, kv->version,     kv->lease,
-    };
-    XXH3_state_t *state = ctx;
-
-    (void)XXH3_64bits_update(state, head, sizeof(head));
-    (void)XXH3_64bits_update(state, kv->key, kv->key_bytes);
-    (void)XXH3_64bits_update(state, kv->value, kv->value_bytes);
-    return true;
-}
-
-static int memory_hash(struct engine *base, uint64_t revision, uint64_t *out, struct ms_err *err)
-{
-    const struct ms_memdb_range everything = {.revision = revision};
-    XXH3_state_t *state = XXH3_createState();
-    int rc;
-
-    if (state == NULL) {
-        return ms_err_set(err, MS_ENOMEM, 0, "memory engine: out of memory");
-    }
-    (void)XXH3_64bits_reset(state);
-    rc = memory_range(base, &everything, hash_kv, state, err);
-    if (rc == MS_OK) {
-        *out = XXH3_64bits_digest(state);
-    }
-    (void)XXH3_freeState(state);
-    return rc;
-}
-
 /* ---- housekeeping -------------------------------------------------------------------------- */
 
 static void memory_stats(const struct engine *base, struct engine_stats *out)
@@ -484,7 +451,7 @@ static const struct engine_ops memory_ops = {
     .range = memory_range,
     .records = memory_records,
     .compact_step = memory_compact_step,
-    .hash = memory_hash,
+    .hash = engine_hash_by_range,
     .stats = memory_stats,
     .tick = memory_tick,
     .snapshot_begin = memory_snapshot_begin,

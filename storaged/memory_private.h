@@ -14,6 +14,7 @@
 #include "common/err.h"
 #include "common/memdb.h"
 #include "common/memdb_layout.h"
+#include "storaged/content_check.h"
 #include "storaged/engine.h"
 #include "storaged/memory_space.h"
 
@@ -23,14 +24,7 @@
 struct memory_install {
     uint64_t pending_bytes; /* put since the last commit */
     uint64_t pending_items;
-    uint64_t stamps;
-    uint64_t changes;
-    uint64_t live; /* keys whose newest stamp is no tombstone */
-    bool last_is_live;
-    uint64_t last_revision; /* highest seen in a stamp or a change */
-    struct ms_memdb_stamp last_stamp;
-    size_t last_key_bytes;
-    uint8_t last_key[MS_KEY_BYTES_MAX];
+    struct content_check check;
 };
 
 /*

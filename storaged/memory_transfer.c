@@ -336,65 +336,31 @@ static int install_record(void *ctx, const uint8_t *name, size_t name_bytes, con
                           size_t value_bytes, struct ms_err *err)
 {
     struct memory_engine *engine = ctx;
-    int rc;
+    int rc = content_check_record(name, name_bytes, err);
 
-    if (name_bytes == 0 || name_bytes > ENGINE_RECORD_NAME_MAX) {
-        return ms_err_set(err, MS_ECORRUPT, 0, "record name of %zu bytes", name_bytes);
+    if (rc == MS_OK) {
+        rc = install_room(engine, name_bytes + value_bytes, err);
     }
-    rc = install_room(engine, name_bytes + value_bytes, err);
     return rc == MS_OK ? engine_record_put(&engine->base, name, name_bytes, value, value_bytes, err)
                        : rc;
-}
-
-static int compare_keys(const uint8_t *a, size_t a_bytes, const uint8_t *b, size_t b_bytes)
-{
-    int difference = memcmp(a, b, a_bytes < b_bytes ? a_bytes : b_bytes);
-
-    return difference != 0 ? difference : (a_bytes > b_bytes) - (a_bytes < b_bytes);
-}
-
-static bool stamp_follows(const struct ms_memdb_stamp *last, const struct engine_stamp *next)
-{
-    return next->revision > last->revision ||
-           (next->revision == last->revision && next->sub > last->sub);
 }
 
 static int install_key(void *ctx, const uint8_t *key, size_t key_bytes,
                        const struct engine_stamp *stamps, size_t count, struct ms_err *err)
 {
     struct memory_engine *engine = ctx;
-    struct memory_install *install = engine->install;
-    int order;
-    int rc;
+    bool is_new = false;
+    int rc =
+        content_check_key(&engine->install->check, key, key_bytes, stamps, count, &is_new, err);
 
-    if (key_bytes == 0 || key_bytes > MS_KEY_BYTES_MAX || count == 0) {
-        return ms_err_set(err, MS_ECORRUPT, 0, "key of %zu bytes with %zu stamps", key_bytes,
-                          count);
+    if (rc == MS_OK) {
+        rc = install_room(engine, key_bytes + count * MS_MEMDB_STAMP_BYTES, err);
     }
-    order = compare_keys(key, key_bytes, install->last_key, install->last_key_bytes);
-    if (order < 0) {
-        return ms_err_set(err, MS_ECORRUPT, 0, "keys are not in order");
-    }
-    if (order > 0) {
-        install->live += install->last_is_live;
-        install->last_stamp = (struct ms_memdb_stamp){0};
-        memcpy(install->last_key, key, key_bytes);
-        install->last_key_bytes = key_bytes;
-    }
-    rc = install_room(engine, key_bytes + count * MS_MEMDB_STAMP_BYTES, err);
     for (size_t i = 0; i < count && rc == MS_OK; i++) {
-        if (!stamp_follows(&install->last_stamp, &stamps[i]) || stamps[i].sub >= ENGINE_SUB_MAX) {
-            return ms_err_set(err, MS_ECORRUPT, 0, "stamps of a key are not in order");
-        }
-        install->last_stamp =
-            (struct ms_memdb_stamp){stamps[i].revision, stamps[i].sub, stamps[i].tombstone};
-        rc = memory_put_stamp(engine, key, key_bytes, &install->last_stamp, order > 0 && i == 0,
-                              err);
-    }
-    install->last_is_live = !install->last_stamp.tombstone;
-    install->stamps += count;
-    if (install->last_stamp.revision > install->last_revision) {
-        install->last_revision = install->last_stamp.revision;
+        const struct ms_memdb_stamp stamp = {stamps[i].revision, stamps[i].sub,
+                                             stamps[i].tombstone};
+
+        rc = memory_put_stamp(engine, key, key_bytes, &stamp, is_new && i == 0, err);
     }
     return rc;
 }
@@ -402,23 +368,12 @@ static int install_key(void *ctx, const uint8_t *key, size_t key_bytes,
 static int install_change(void *ctx, const struct engine_change *change, struct ms_err *err)
 {
     struct memory_engine *engine = ctx;
-    struct memory_install *install = engine->install;
-    int rc;
+    int rc = content_check_change(&engine->install->check, change, err);
 
-    if (change->kv.key_bytes == 0 || change->kv.key_bytes > MS_KEY_BYTES_MAX ||
-        change->sub >= ENGINE_SUB_MAX) {
-        return ms_err_set(err, MS_ECORRUPT, 0, "change of a key of %zu bytes",
-                          change->kv.key_bytes);
-    }
-    rc = install_room(engine, change->kv.key_bytes + change->kv.value_bytes, err);
     if (rc == MS_OK) {
-        rc = memory_put_history(engine, change, err);
+        rc = install_room(engine, change->kv.key_bytes + change->kv.value_bytes, err);
     }
-    install->changes++;
-    if (change->kv.mod_revision > install->last_revision) {
-        install->last_revision = change->kv.mod_revision;
-    }
-    return rc;
+    return rc == MS_OK ? memory_put_history(engine, change, err) : rc;
 }
 
 int memory_install_begin(struct engine *base, struct engine_sink *out, struct ms_err *err)
@@ -450,32 +405,6 @@ int memory_install_begin(struct engine *base, struct engine_sink *out, struct ms
     return MS_OK;
 }
 
-static int check_install(const struct memory_install *install,
-                         const struct engine_snapshot_info *info, struct ms_err *err)
-{
-    uint64_t live = install->live + install->last_is_live;
-
-    if (install->stamps != install->changes) {
-        return ms_err_set(err, MS_ECORRUPT, 0, "%llu stamps, but %llu changes",
-                          (unsigned long long)install->stamps,
-                          (unsigned long long)install->changes);
-    }
-    if (live != info->meta.keys) {
-        return ms_err_set(err, MS_ECORRUPT, 0, "%llu keys instead of %llu",
-                          (unsigned long long)live, (unsigned long long)info->meta.keys);
-    }
-    if (install->last_revision > info->meta.revision ||
-        info->meta.compact_revision > info->meta.revision ||
-        info->compacted_to > info->meta.compact_revision || info->meta.revision == 0) {
-        return ms_err_set(err, MS_ECORRUPT, 0,
-                          "revision %llu, compacted at %llu, newest change %llu",
-                          (unsigned long long)info->meta.revision,
-                          (unsigned long long)info->meta.compact_revision,
-                          (unsigned long long)install->last_revision);
-    }
-    return MS_OK;
-}
-
 int memory_install_finish(struct engine *base, const struct engine_snapshot_info *info,
                           struct ms_err *err)
 {
@@ -483,7 +412,7 @@ int memory_install_finish(struct engine *base, const struct engine_snapshot_info
     int rc;
 
     assert(engine->install != NULL);
-    rc = check_install(engine->install, info, err);
+    rc = content_check_finish(&engine->install->check, info, err);
     if (rc == MS_OK) {
         rc = install_room(engine, info->conf_bytes, err);
     }

@@ -10,42 +10,12 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "storaged/api_links.h"
-#include "storaged/applier.h"
-#include "storaged/keeper.h"
-#include "storaged/log_thread.h"
-#include "storaged/recovery.h"
+#include "storaged/node_private.h"
 
 /* Events taken from the set at a time; the rest stays in it. */
 #define NODE_EVENTS 16
 
-/* What a descriptor in the set stands for. Doorbells need no telling apart. */
-enum node_event {
-    NODE_EVENT_DOORBELL = 0,
-    NODE_EVENT_LOG = 1,
-    NODE_EVENT_SNAPSHOT = 2,
-};
-
-/*
- * raftd comes with two links at once. Both wait until what the raftd before it had published is
- * applied: only then is it certain what LOG_STATE and APPLY_STATE must say.
- */
-struct store_node {
-    struct store_node_options options;
-    struct recovered parts;
-    int epoll_fd;
-    struct api_links api;
-    struct applier *applier;
-    struct log_thread *log;
-    struct keeper *keeper;
-    struct ms_link next_log;   /* closed: none waits */
-    struct ms_link next_apply; /* the same */
-    enum ms_exit exit_status;
-    bool memory_full;
-    bool compacting; /* the last step left more to be removed */
-};
-
-static int fail(struct store_node *node, enum ms_exit exit_status, int rc)
+int node_fail(struct store_node *node, enum ms_exit exit_status, int rc)
 {
     node->exit_status = exit_status;
     return rc;
@@ -78,20 +48,59 @@ static void report_api(void *ctx, const struct ms_link_info *peer, const char *t
     node->options.report_peer(node->options.ctx, peer, text);
 }
 
-/* What apid has to know of the engine. */
-static struct api_links_news news_of(const struct recovered *parts)
+static bool next_answer(void *ctx, uint64_t origin, uint64_t from_seq, struct apply_result *out)
 {
+    const struct store_node *node = ctx;
+
+    return apply_next_answer(node->parts.apply, origin, from_seq, out);
+}
+
+static bool claim_snapshot(void *ctx, raft_index index, raft_term term)
+{
+    return received_files_claim(ctx, index, term);
+}
+
+/* Whether the state's configuration has no other voters than this node. */
+static bool votes_alone(const struct recovered *parts, node_id self)
+{
+    uint8_t encoded[MS_CONF_STATE_BYTES_MAX];
+    struct ms_conf_state conf;
+    size_t len_bytes = 0;
+    bool alone = true;
+
+    /* One that cannot be read counts as alone: that is the careful answer. */
+    if (engine_conf(parts->engine, encoded, &len_bytes, NULL) != MS_OK ||
+        ms_conf_state_decode(encoded, len_bytes, &conf) != MS_OK) {
+        return true;
+    }
+    for (uint32_t i = 0; i < conf.member_count; i++) {
+        bool votes = (conf.members[i].flags & (MS_CONF_VOTER | MS_CONF_VOTER_OUTGOING)) != 0;
+
+        alone = alone && (!votes || conf.members[i].id == self);
+    }
+    return alone;
+}
+
+struct api_links_news node_news(const struct store_node *node)
+{
+    const struct recovered *parts = &node->parts;
     struct ms_memdb_meta meta;
     struct log_state state;
 
     engine_meta(parts->engine, &meta);
     log_store_state(parts->store, &state);
+    /*
+     * An engine that was kept has all that was ever answered. One that was made anew may still lack
+     * entries that were, but are known to be committed only by what follows them. That matters only
+     * to a node that needs nobody else to know what is committed, and its log is never cut. With
+     * other voters the end of the log may be cut, and would be waited for in vain.
+     */
     return (struct api_links_news){
         .epoch = memory_dir_epoch(parts->dir),
         .directory = memory_dir_path(parts->dir),
-        /* An engine that was kept has all that was ever answered. A rebuilt one may still lack
-         * entries that were, but are known to be committed only by what follows them. */
-        .read_floor = parts->kept ? meta.applied : state.last_index,
+        .read_floor = parts->kept || !votes_alone(parts, node->options.config->id)
+                          ? meta.applied
+                          : state.last_index,
     };
 }
 
@@ -135,7 +144,7 @@ static void show_log(struct store_node *node)
 
 static int create_parts(struct store_node *node, struct ms_err *err)
 {
-    const struct applier_options applier = {
+    struct applier_options applier = {
         .epoll_fd = node->epoll_fd,
         .engine = node->parts.engine,
         .apply = node->parts.apply,
@@ -144,7 +153,11 @@ static int create_parts(struct store_node *node, struct ms_err *err)
         .metrics = node->options.metrics,
     };
     const struct log_thread_options log = {.store = node->parts.store,
-                                           .metrics = node->options.metrics};
+                                           .metrics = node->options.metrics,
+                                           .claim = claim_snapshot,
+                                           .ctx = node->parts.received};
+    const struct installer_options installer = {
+        .dir = node->parts.dir, .files = node->parts.files, .received = node->parts.received};
     struct keeper_options keeper = {
         .config = node->options.config,
         .files = node->parts.files,
@@ -152,8 +165,25 @@ static int create_parts(struct store_node *node, struct ms_err *err)
         .store = node->parts.store,
         .metrics = node->options.metrics,
     };
-    int rc = applier_create(&applier, &node->applier, err);
+    int rc = snapshot_out_create(node->parts.files, &node->out, err);
 
+    if (rc == MS_OK) {
+        rc = snapshot_in_create(node->parts.received, &node->in, err);
+    }
+    if (rc == MS_OK) {
+        rc = watch(node, snapshot_in_fd(node->in), NODE_EVENT_RECEIVED, err);
+    }
+    if (rc == MS_OK) {
+        rc = installer_create(&installer, &node->installer, err);
+    }
+    if (rc == MS_OK) {
+        rc = watch(node, installer_fd(node->installer), NODE_EVENT_INSTALLED, err);
+    }
+    if (rc == MS_OK) {
+        applier.out = node->out;
+        applier.in = node->in;
+        rc = applier_create(&applier, &node->applier, err);
+    }
     if (rc == MS_OK) {
         rc = log_thread_start(&log, &node->log, err);
     }
@@ -162,6 +192,7 @@ static int create_parts(struct store_node *node, struct ms_err *err)
     }
     if (rc == MS_OK) {
         keeper.applier = node->applier;
+        keeper.out = node->out;
         keeper.log = node->log;
         rc = keeper_create(&keeper, &node->keeper, err);
     }
@@ -174,11 +205,12 @@ static int create_parts(struct store_node *node, struct ms_err *err)
 int store_node_create(const struct store_node_options *options, struct store_node **out,
                       struct ms_err *err)
 {
-    const struct recovery_options recovery = {
+    struct recovery_options recovery = {
         .config = options->config,
         .previous_end = options->previous_end,
-        .commit = ms_status_page_commit(options->page),
+        .data_was_used = options->data_was_used,
     };
+    struct ms_raft_status status;
     struct store_node *node = calloc(1, sizeof(*node));
     int rc;
 
@@ -192,16 +224,22 @@ int store_node_create(const struct store_node_options *options, struct store_nod
     node->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     api_links_init(&node->api, node->epoll_fd);
     node->api.report = report_api;
+    node->api.next_answer = next_answer;
     node->api.ctx = node;
     if (node->epoll_fd < 0) {
         rc = ms_err_set(err, MS_EIO, errno, "epoll set");
         goto out;
     }
+    /* A page that cannot be read now says nothing; the log's own word is enough to go on. */
+    if (ms_status_page_read(options->page, false, &status) == MS_OK) {
+        recovery.commit = status.commit;
+        recovery.commit_term = status.term;
+    }
     rc = recovery_open(&recovery, &node->parts, err);
     if (rc != MS_OK) {
         goto out;
     }
-    node->api.news = news_of(&node->parts);
+    node->api.news = node_news(node);
     rc = create_parts(node, err);
     if (rc != MS_OK) {
         goto out;
@@ -220,7 +258,10 @@ static void end(struct store_node *node, bool remove_memory)
 {
     keeper_destroy(node->keeper);
     log_thread_stop(node->log);
+    node_install_end(node);
     applier_destroy(node->applier);
+    snapshot_in_destroy(node->in);
+    snapshot_out_destroy(node->out);
     api_links_fini(&node->api);
     ms_link_fini(&node->next_log);
     ms_link_fini(&node->next_apply);
@@ -255,7 +296,10 @@ void store_node_stop(struct store_node *node)
 
 /* ---- links ---------------------------------------------------------------------------------- */
 
-/* Hands both new links out once the old ones are done with; *changed then. */
+/*
+ * Hands both new links out once the old ones are done with, and the state is one that the log leads
+ * on from; *changed then.
+ */
 static int change_raftd(struct store_node *node, bool *changed, struct ms_err *err)
 {
     struct log_thread_link log;
@@ -263,12 +307,12 @@ static int change_raftd(struct store_node *node, bool *changed, struct ms_err *e
 
     if (!ms_link_is_open(&node->next_log) || !ms_link_is_open(&node->next_apply) ||
         node->next_log.info.peer_origin != node->next_apply.info.peer_origin ||
-        applier_is_open(node->applier)) {
+        applier_is_open(node->applier) || node->log_draining || node_install_is_due(node)) {
         return MS_OK;
     }
     rc = engine_conf(node->parts.engine, log.conf, &log.conf_bytes, err);
     if (rc != MS_OK) {
-        return fail(node, MS_EXIT_INTERNAL, rc);
+        return node_fail(node, MS_EXIT_INTERNAL, rc);
     }
     log.link = node->next_log;
     ms_link_init_closed(&node->next_log);
@@ -280,7 +324,13 @@ static int change_raftd(struct store_node *node, bool *changed, struct ms_err *e
         rc = applier_take_link(node->applier, &apply, err);
         *changed = true;
     }
-    return rc == MS_OK ? MS_OK : fail(node, MS_EXIT_INTERNAL, rc);
+    return rc == MS_OK ? MS_OK : node_fail(node, MS_EXIT_INTERNAL, rc);
+}
+
+void node_drop_log_link(struct store_node *node)
+{
+    node->log_dropped = log_thread_drop_link(node->log);
+    node->log_draining = true;
 }
 
 /* A raftd is gone, or another one takes its place: what it had published still counts. */
@@ -288,7 +338,7 @@ static void drain_raftd(struct store_node *node)
 {
     if (applier_is_open(node->applier)) {
         applier_drain(node->applier);
-        log_thread_drop_link(node->log);
+        node_drop_log_link(node);
     }
 }
 
@@ -317,13 +367,13 @@ int store_node_take_link(struct store_node *node, const struct ms_link *link, st
         return take_raftd_link(node, link, &node->next_apply, err);
     case MS_LINK_API_STORE:
         rc = api_links_take(&node->api, link, err);
-        return rc == MS_OK ? MS_OK : fail(node, MS_EXIT_INTERNAL, rc);
+        return rc == MS_OK ? MS_OK : node_fail(node, MS_EXIT_INTERNAL, rc);
     case MS_LINK_API_RAFT:
         break; /* not one of storaged's: ms_link_take refuses it */
     }
     ms_link_fini(&unused);
-    return fail(node, MS_EXIT_INTERNAL,
-                ms_err_set(err, MS_EPROTO, 0, "a link of kind %u", link->info.kind));
+    return node_fail(node, MS_EXIT_INTERNAL,
+                     ms_err_set(err, MS_EPROTO, 0, "a link of kind %u", link->info.kind));
 }
 
 void store_node_peer_down(struct store_node *node, const struct ms_control_peer_down *down)
@@ -353,11 +403,11 @@ static int collect_log(struct store_node *node, struct ms_err *err)
         switch (news.failure.status) {
         case MS_EIO:
         case MS_ENOSPC:
-            return fail(node, MS_EXIT_DISK, news.failure.status);
+            return node_fail(node, MS_EXIT_DISK, news.failure.status);
         case MS_ECORRUPT:
-            return fail(node, MS_EXIT_CANNOT_RUN, news.failure.status);
+            return node_fail(node, MS_EXIT_CANNOT_RUN, news.failure.status);
         default:
-            return fail(node, MS_EXIT_INTERNAL, news.failure.status);
+            return node_fail(node, MS_EXIT_INTERNAL, news.failure.status);
         }
     }
     if (news.peer_corrupt) {
@@ -374,6 +424,9 @@ static int collect_log(struct store_node *node, struct ms_err *err)
     if (news.marked) {
         keeper_marked(node->keeper);
     }
+    if (news.dropped == node->log_dropped) {
+        node->log_draining = false;
+    }
     return MS_OK;
 }
 
@@ -389,14 +442,15 @@ static int run_applier(struct store_node *node, bool *more, struct ms_err *err)
         return MS_OK;
     case APPLIER_REFUSED:
         node->options.report_peer(node->options.ctx, applier_peer(node->applier), err->text);
-        log_thread_drop_link(node->log);
+        node_drop_log_link(node);
         return MS_OK;
     case APPLIER_ENGINE_FAILED:
-        return fail(node, MS_EXIT_INTERNAL, err->status);
+        return node_fail(node, MS_EXIT_INTERNAL, err->status);
     case APPLIER_LOG_FAILED:
         break;
     }
-    return fail(node, err->status == MS_ECORRUPT ? MS_EXIT_CANNOT_RUN : MS_EXIT_DISK, err->status);
+    return node_fail(node, err->status == MS_ECORRUPT ? MS_EXIT_CANNOT_RUN : MS_EXIT_DISK,
+                     err->status);
 }
 
 /* A bounded piece of physical compaction, if any is left or has become due. */
@@ -412,7 +466,7 @@ static int compact(struct store_node *node, bool *more, struct ms_err *err)
     }
     rc = engine_compact_step(node->parts.engine, STORE_NODE_COMPACT_BUDGET, &node->compacting, err);
     if (rc != MS_OK) {
-        return fail(node, MS_EXIT_INTERNAL, rc);
+        return node_fail(node, MS_EXIT_INTERNAL, rc);
     }
     *more = *more || node->compacting;
     return MS_OK;
@@ -443,6 +497,12 @@ static int take_events(struct store_node *node, struct ms_instant now, bool *mor
         case NODE_EVENT_SNAPSHOT:
             keeper_collect(node->keeper, now);
             break;
+        case NODE_EVENT_RECEIVED:
+            snapshot_in_collect(node->in);
+            break;
+        case NODE_EVENT_INSTALLED:
+            rc = node_install_collect(node, err);
+            break;
         }
     }
     return rc;
@@ -450,11 +510,15 @@ static int take_events(struct store_node *node, struct ms_instant now, bool *mor
 
 int store_node_run(struct store_node *node, struct ms_instant now, struct ms_err *err)
 {
+    bool was_greeted;
     bool more = false;
     int rc = take_events(node, now, &more, err);
 
     if (rc == MS_OK) {
         rc = run_applier(node, &more, err);
+    }
+    if (rc == MS_OK) {
+        rc = node_install_run(node, &more, err);
     }
     if (rc == MS_OK) {
         rc = change_raftd(node, &more, err);
@@ -467,7 +531,10 @@ int store_node_run(struct store_node *node, struct ms_instant now, struct ms_err
     }
     show(node);
     keeper_run(node->keeper, now);
+    was_greeted = api_links_all_greeted(&node->api);
     more = api_links_run(&node->api, applier_meta(node->applier)->applied) || more;
+    /* raftd may wait for all apids to know of a new state. */
+    more = more || (!was_greeted && api_links_all_greeted(&node->api));
     flush(node);
     if (more || !applier_prepare_sleep(node->applier) || !api_links_prepare_sleep(&node->api)) {
         return MS_EAGAIN;
@@ -480,7 +547,7 @@ int store_node_tick(struct store_node *node, struct ms_instant now, struct ms_er
     int rc = engine_tick(node->parts.engine, err);
 
     if (rc != MS_OK) {
-        return fail(node, MS_EXIT_INTERNAL, rc);
+        return node_fail(node, MS_EXIT_INTERNAL, rc);
     }
     return store_node_run(node, now, err);
 }

@@ -21,6 +21,7 @@ struct store_node;
 struct store_node_options {
     const struct ms_config *config; /* borrowed, like all below; may change at run time */
     enum ms_worker_end previous_end;
+    bool data_was_used; /* see recovery.h */
     const struct ms_status_page *page;
     struct ms_metrics *metrics; /* may be NULL */
     /* A neighbour broke the protocol; its link is closed. */

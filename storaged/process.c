@@ -162,6 +162,7 @@ static int create_node(struct process *process, struct ms_err *err)
     const struct store_node_options options = {
         .config = ms_worker_config(process->worker),
         .previous_end = ms_worker_identity(process->worker)->previous_end,
+        .data_was_used = ms_worker_identity(process->worker)->data_was_used,
         .page = ms_worker_status_page(process->worker),
         .metrics = ms_worker_metrics(process->worker),
         .report_peer = on_bad_peer,

@@ -35,6 +35,9 @@ static const char *contradiction(const struct rebuild_log *log, const struct ms_
     if (meta->applied > log->last_index) {
         return "it is ahead of the log";
     }
+    if (meta->applied < log->snapshot_index) {
+        return "the log begins behind a later state";
+    }
     if (meta->applied == log->snapshot_index) {
         return meta->applied_term == log->snapshot_term ? NULL : "it is not of this log";
     }
@@ -93,9 +96,21 @@ static int fresh_engine(const struct rebuild_options *options, struct engine **o
                        : rc;
 }
 
+/* Whether the log leads on from the snapshot: it holds the entry, or starts right behind it. */
+static bool leads_on(const struct rebuild_log *log, const struct snapshot_file *file)
+{
+    raft_term term = 0;
+
+    if (file->index == log->snapshot_index) {
+        return file->term == log->snapshot_term;
+    }
+    return file->index <= log->last_index && log->term(log->ctx, file->index, &term) == MS_OK &&
+           term == file->term;
+}
+
 /*
- * A new engine with the newest snapshot that is sound. A damaged one is passed over only for an
- * older state from which the log leads on.
+ * A new engine with the newest snapshot that is sound. One that the log does not lead on from is
+ * none of its; a damaged one is passed over only for an older state from which the log leads on.
  */
 static int from_snapshots(const struct rebuild_options *options, struct rebuild_result *result,
                           struct ms_err *err)
@@ -122,11 +137,14 @@ static int from_snapshots(const struct rebuild_options *options, struct rebuild_
                                   (unsigned long long)options->log->first_index);
             break;
         }
+        if (!none && !leads_on(options->log, &file)) {
+            continue;
+        }
         rc = fresh_engine(options, &result->engine, err);
         if (rc != MS_OK || none) {
             break;
         }
-        rc = snapshot_files_load(options->snapshots, &file, result->engine, info, err);
+        rc = snapshot_files_load(options->snapshots, &file, result->engine, NULL, info, err);
         if (rc == MS_OK) {
             result->snapshot_index = file.index;
             break;

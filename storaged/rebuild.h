@@ -2,8 +2,8 @@
  * rebuild: brings the state machine up at start, from what memory, snapshots and the log hold.
  *
  * The memory engine's file is kept when it can be trusted and the log reaches as far as it; else
- * the newest sound snapshot is installed in a new file. Either way the log entries that are known
- * to be committed are applied on top.
+ * the newest sound snapshot of this log is installed in a new file. Either way the log entries that
+ * are known to be committed are applied on top.
  */
 #ifndef METASTORE_STORAGED_REBUILD_H
 #define METASTORE_STORAGED_REBUILD_H
@@ -27,7 +27,7 @@ struct rebuild_log {
     raft_index snapshot_index; /* what the log was last cut for; 0: never */
     raft_term snapshot_term;
 
-    /* The term of an entry in [first_index, last_index]. */
+    /* The term of an entry in [first_index - 1, last_index]. */
     int (*term)(void *ctx, raft_index index, raft_term *out);
     /*
      * Entries from low on, below high, at most max_bytes of data but at least one entry: at most

@@ -160,7 +160,6 @@ static int open_memory(const struct recovery_options *options, struct recovered 
         .limit_bytes = options->config->memory_limit_bytes,
         .previous_end = options->previous_end,
     };
-    char path[MS_CONFIG_PATH_BYTES];
     int rc = memory_dir_open(&memory, &out->dir, err);
 
     if (rc == MS_OK && memory_dir_fallback(out->dir) != NULL) {
@@ -171,8 +170,21 @@ static int open_memory(const struct recovery_options *options, struct recovered 
     if (rc == MS_OK) {
         rc = fatal_arm(memory_dir_marker_fd(out->dir), err);
     }
+    return rc;
+}
+
+/* What was received comes first: the log may have made one of the node's own of it. */
+static int open_snapshots(const struct recovery_options *options, struct recovered *out,
+                          struct ms_err *err)
+{
+    char path[MS_CONFIG_PATH_BYTES];
+    struct log_state state;
+    int rc = node_path(options->config, "snap", path, err);
+
+    log_store_state(out->store, &state);
     if (rc == MS_OK) {
-        rc = node_path(options->config, "snap", path, err);
+        rc = received_files_open(path, state.snapshot_index, state.snapshot_term, &out->received,
+                                 err);
     }
     if (rc == MS_OK) {
         rc = snapshot_files_open(path, &out->files, err);
@@ -197,7 +209,10 @@ static int open_engine(const struct recovery_options *options, struct recovered 
     log.snapshot_index = state.snapshot_index;
     log.snapshot_term = state.snapshot_term;
     log.commit_index = state.hard_state.commit;
-    if (log.commit_index < options->commit) {
+    if (log.commit_index < state.snapshot_index) {
+        log.commit_index = state.snapshot_index; /* it is of what was applied */
+    }
+    if (log.commit_index < options->commit && state.last_term == options->commit_term) {
         log.commit_index = options->commit;
     }
     replay.data = malloc(REPLAY_BYTES);
@@ -215,6 +230,26 @@ static int open_engine(const struct recovery_options *options, struct recovered 
     return rc;
 }
 
+/*
+ * A log that was lost as a whole looks like one that was never written. To go on with it would be
+ * to forget what was acknowledged, and, in a cluster, votes.
+ */
+static int check_log_is_there(const struct recovery_options *options,
+                              const struct recovered *recovered, struct ms_err *err)
+{
+    struct log_state state;
+
+    log_store_state(recovered->store, &state);
+    if (!options->data_was_used || state.last_index > 0 || state.snapshot_index > 0) {
+        return MS_OK;
+    }
+    return ms_err_set(
+        err, MS_ECORRUPT, 0,
+        "data dir %s was in use, but its log is empty: put the files of the log back, "
+        "or move the whole directory away to start without any data",
+        options->config->node_dir);
+}
+
 int recovery_open(const struct recovery_options *options, struct recovered *out, struct ms_err *err)
 {
     struct ms_instant begin = ms_clock_now();
@@ -225,7 +260,13 @@ int recovery_open(const struct recovery_options *options, struct recovered *out,
     int rc = open_log(options, &recovered, err);
 
     if (rc == MS_OK) {
+        rc = check_log_is_there(options, &recovered, err);
+    }
+    if (rc == MS_OK) {
         rc = open_memory(options, &recovered, err);
+    }
+    if (rc == MS_OK) {
+        rc = open_snapshots(options, &recovered, err);
     }
     if (rc == MS_OK) {
         rc = open_engine(options, &recovered, &result, err);
@@ -257,6 +298,7 @@ void recovery_close(struct recovered *recovered, bool remove_memory)
     if (recovered->files != NULL) {
         snapshot_files_close(recovered->files);
     }
+    received_files_close(recovered->received);
     if (remove_memory && recovered->dir != NULL) {
         memory_dir_remove_and_close(recovered->dir);
     } else {

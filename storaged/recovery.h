@@ -14,12 +14,20 @@
 #include "storaged/engine.h"
 #include "storaged/log_store.h"
 #include "storaged/memory_dir.h"
+#include "storaged/received_files.h"
 #include "storaged/snapshot_files.h"
 
 struct recovery_options {
     const struct ms_config *config;
     enum ms_worker_end previous_end; /* MS_END_NONE: everything is checked */
-    raft_index commit;               /* the highest index known to be committed besides the log's */
+    bool data_was_used;              /* a log without anything in it is then refused */
+    /*
+     * What was known to be committed besides what the log says, and in which term. It holds for
+     * this log only if the log ends in that term: entries of older terms may still have been
+     * waiting to be replaced by the leader's, while those of the term itself are the leader's.
+     */
+    raft_index commit;
+    raft_term commit_term;
 };
 
 /* All owned by whoever called recovery_open. */
@@ -27,6 +35,7 @@ struct recovered {
     struct log_store *store;
     struct memory_dir *dir;
     struct snapshot_files *files;
+    struct received_files *received;
     struct engine *engine;
     struct apply *apply;
     bool kept; /* the engine stands where the storaged before left it */

@@ -73,6 +73,11 @@ static void list_insert(struct snapshot_files *files, const struct snapshot_file
     if (at == LIST_MAX) {
         return;
     }
+    if (at < files->count && files->list[at].index == file->index &&
+        files->list[at].term == file->term) {
+        files->list[at] = *file; /* it is known */
+        return;
+    }
     if (files->count < LIST_MAX) {
         files->count++;
     }
@@ -186,22 +191,53 @@ int snapshot_files_get(const struct snapshot_files *files, size_t age, struct sn
     return MS_OK;
 }
 
-int snapshot_files_add(struct snapshot_files *files, const struct snapshot_file *file,
-                       struct ms_err *err)
+static int remove_oldest(struct snapshot_files *files, struct ms_err *err)
+{
+    char name[SNAPSHOT_NAME_BYTES];
+
+    snapshot_files_name(&files->list[files->count - 1], name);
+    files->count--;
+    if (unlinkat(files->dir_fd, name, 0) != 0 && errno != ENOENT) {
+        return ms_err_set(err, MS_EIO, errno, "remove old snapshot %s/%s", files->path, name);
+    }
+    return MS_OK;
+}
+
+/* The first failure counts; the others are tried all the same. */
+static int remove_while(struct snapshot_files *files,
+                        bool (*is_too_old)(const struct snapshot_files *files, raft_index limit),
+                        raft_index limit, struct ms_err *err)
 {
     int rc = MS_OK;
 
-    list_insert(files, file);
-    while (files->count > SNAPSHOT_FILES_KEPT) {
-        char name[SNAPSHOT_NAME_BYTES];
+    while (is_too_old(files, limit)) {
+        int failed = remove_oldest(files, rc == MS_OK ? err : NULL);
 
-        snapshot_files_name(&files->list[files->count - 1], name);
-        files->count--;
-        if (unlinkat(files->dir_fd, name, 0) != 0 && errno != ENOENT && rc == MS_OK) {
-            rc = ms_err_set(err, MS_EIO, errno, "remove old snapshot %s/%s", files->path, name);
-        }
+        rc = rc == MS_OK ? failed : rc;
     }
     return rc;
+}
+
+static bool are_too_many(const struct snapshot_files *files, raft_index limit)
+{
+    return files->count > limit;
+}
+
+static bool is_left_behind(const struct snapshot_files *files, raft_index first_index)
+{
+    return files->count > 1 && files->list[files->count - 1].index + 1 < first_index;
+}
+
+int snapshot_files_add(struct snapshot_files *files, const struct snapshot_file *file,
+                       struct ms_err *err)
+{
+    list_insert(files, file);
+    return remove_while(files, are_too_many, SNAPSHOT_FILES_KEPT, err);
+}
+
+int snapshot_files_trim(struct snapshot_files *files, raft_index first_index, struct ms_err *err)
+{
+    return remove_while(files, is_left_behind, first_index, err);
 }
 
 /* ---- writing ------------------------------------------------------------------------------- */
@@ -320,13 +356,21 @@ int snapshot_files_write(const struct snapshot_files *files, const struct engine
 
 /* ---- reading ------------------------------------------------------------------------------- */
 
+struct source {
+    int fd;
+    const atomic_bool *cancel; /* may be NULL */
+};
+
 static int read_file(void *ctx, uint8_t *dst, size_t len_bytes, size_t *got, struct ms_err *err)
 {
-    const int *fd = ctx;
+    const struct source *source = ctx;
     size_t have = 0;
 
+    if (source->cancel != NULL && atomic_load_explicit(source->cancel, memory_order_relaxed)) {
+        return ms_err_set(err, MS_EAGAIN, 0, "reading a snapshot was given up");
+    }
     while (have < len_bytes) {
-        ssize_t done = read(*fd, dst + have, len_bytes - have);
+        ssize_t done = read(source->fd, dst + have, len_bytes - have);
 
         if (done < 0 && errno == EINTR) {
             continue;
@@ -343,29 +387,42 @@ static int read_file(void *ctx, uint8_t *dst, size_t len_bytes, size_t *got, str
     return MS_OK;
 }
 
-/* Reads the header; and all the rest into engine, if there is one. */
-static int read_snapshot(const struct snapshot_files *files, const struct snapshot_file *file,
-                         struct engine *engine, struct engine_snapshot_info *out,
-                         struct ms_err *err)
+int snapshot_files_read(const struct snapshot_files *files, const struct snapshot_file *file,
+                        int *out_fd, struct ms_err *err)
 {
     char name[SNAPSHOT_NAME_BYTES];
+    int fd;
+
+    snapshot_files_name(file, name);
+    fd = openat(files->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) {
+        return ms_err_set(err, errno == ENOENT ? MS_ENOENT : MS_EIO, errno, "open snapshot %s/%s",
+                          files->path, name);
+    }
+    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL); /* a hint */
+    *out_fd = fd;
+    return MS_OK;
+}
+
+/* Reads the header; and all the rest into engine, if there is one. */
+static int read_snapshot(const struct snapshot_files *files, const struct snapshot_file *file,
+                         struct engine *engine, const atomic_bool *cancel,
+                         struct engine_snapshot_info *out, struct ms_err *err)
+{
+    struct source source = {.fd = -1, .cancel = cancel};
+    char name[SNAPSHOT_NAME_BYTES];
     char path[4096];
-    struct snapshot_input input = {.read = read_file, .name = path};
+    struct snapshot_input input = {.read = read_file, .ctx = &source, .name = path};
     struct snapshot_reader *reader = NULL;
     struct engine_sink sink;
     struct ms_err cause = {0};
-    int fd;
-    int rc;
+    int rc = snapshot_files_read(files, file, &source.fd, err);
 
+    if (rc != MS_OK) {
+        return rc;
+    }
     snapshot_files_name(file, name);
     (void)snprintf(path, sizeof(path), "%s/%s", files->path, name);
-    fd = openat(files->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0) {
-        return ms_err_set(err, errno == ENOENT ? MS_ENOENT : MS_EIO, errno, "open snapshot %s",
-                          path);
-    }
-    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL); /* a hint */
-    input.ctx = &fd;
     rc = snapshot_reader_create(&input, &reader, err);
     if (rc == MS_OK) {
         rc = snapshot_reader_header(reader, out, err);
@@ -391,18 +448,19 @@ static int read_snapshot(const struct snapshot_files *files, const struct snapsh
 
 out:
     snapshot_reader_destroy(reader);
-    (void)close(fd);
+    (void)close(source.fd);
     return rc;
 }
 
 int snapshot_files_info(const struct snapshot_files *files, const struct snapshot_file *file,
                         struct engine_snapshot_info *out, struct ms_err *err)
 {
-    return read_snapshot(files, file, NULL, out, err);
+    return read_snapshot(files, file, NULL, NULL, out, err);
 }
 
 int snapshot_files_load(const struct snapshot_files *files, const struct snapshot_file *file,
-                        struct engine *engine, struct engine_snapshot_info *out, struct ms_err *err)
+                        struct engine *engine, const atomic_bool *cancel,
+                        struct engine_snapshot_info *out, struct ms_err *err)
 {
-    return read_snapshot(files, file, engine, out, err);
+    return read_snapshot(files, file, engine, cancel, out, err);
 }

@@ -2,7 +2,8 @@
  * snapshot_files: the directory of snapshots: which there are, and making one durable.
  *
  * A snapshot appears under its name, INDEX-TERM.snap (twenty decimal digits each), only when all of
- * it is on disk; until then it is a .tmp file that the next start removes. The newest two stay.
+ * it is on disk; until then it is a .tmp file that the next start removes. The newest two stay, as
+ * long as the log leads on from both.
  */
 #ifndef METASTORE_STORAGED_SNAPSHOT_FILES_H
 #define METASTORE_STORAGED_SNAPSHOT_FILES_H
@@ -61,9 +62,25 @@ int snapshot_files_add(struct snapshot_files *files, const struct snapshot_file 
 int snapshot_files_info(const struct snapshot_files *files, const struct snapshot_file *file,
                         struct engine_snapshot_info *out, struct ms_err *err);
 
-/* Installs a snapshot in an empty engine. MS_ECORRUPT names file and offset. */
+/*
+ * Installs a snapshot in an empty engine. MS_ECORRUPT names file and offset. The list is not
+ * touched, and cancel works as for snapshot_files_write.
+ */
 int snapshot_files_load(const struct snapshot_files *files, const struct snapshot_file *file,
-                        struct engine *engine, struct engine_snapshot_info *out,
-                        struct ms_err *err);
+                        struct engine *engine, const atomic_bool *cancel,
+                        struct engine_snapshot_info *out, struct ms_err *err);
+
+/*
+ * Opens a snapshot for reading; its content stays readable as long as the descriptor, which the
+ * caller owns, even if the file is removed meanwhile. MS_ENOENT, MS_EIO.
+ */
+int snapshot_files_read(const struct snapshot_files *files, const struct snapshot_file *file,
+                        int *out_fd, struct ms_err *err);
+
+/*
+ * Removes snapshots that the log does not lead on from, because it begins at first_index: a start
+ * could not use them. The newest stays in any case.
+ */
+int snapshot_files_trim(struct snapshot_files *files, raft_index first_index, struct ms_err *err);
 
 #endif

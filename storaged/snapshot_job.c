@@ -7,18 +7,13 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/clock.h"
-
-/* What others wait for goes first when the processors are busy. */
-#define THREAD_NICE 10
+#include "storaged/work_thread.h"
 
 struct snapshot_job {
     struct snapshot_files *files; /* borrowed, as is engine */
@@ -69,8 +64,6 @@ static void *run(void *ctx)
     const uint64_t one = 1;
     ssize_t written;
 
-    /* Linux gives each thread a priority of its own; without it, this is only less polite. */
-    (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), THREAD_NICE);
     job->outcome.status = snapshot_files_write(job->files, job->engine, job->snapshot, &job->cancel,
                                                &job->outcome.file, &job->outcome.err);
     job->outcome.duration_ns = ms_clock_elapsed_ns(began, ms_clock_now());
@@ -82,8 +75,6 @@ static void *run(void *ctx)
 
 int snapshot_job_start(struct snapshot_job *job, struct ms_err *err)
 {
-    sigset_t all;
-    sigset_t before;
     int rc;
     int code;
 
@@ -97,16 +88,7 @@ int snapshot_job_start(struct snapshot_job *job, struct ms_err *err)
     memset(&job->outcome, 0, sizeof(job->outcome));
     engine_snapshot_info(job->engine, job->snapshot, &job->outcome.info);
     atomic_store(&job->cancel, false);
-    /* Signals to the process are the owner's; a fault of the thread's own arrives all the same. */
-    (void)sigfillset(&all);
-    (void)sigdelset(&all, SIGSEGV);
-    (void)sigdelset(&all, SIGBUS);
-    (void)sigdelset(&all, SIGABRT);
-    (void)sigdelset(&all, SIGILL);
-    (void)sigdelset(&all, SIGFPE);
-    (void)pthread_sigmask(SIG_BLOCK, &all, &before);
-    code = pthread_create(&job->thread, NULL, run, job);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    code = work_thread_start(&job->thread, run, job);
     if (code != 0) {
         engine_snapshot_end(job->engine, job->snapshot);
         job->snapshot = NULL;
@@ -116,15 +98,24 @@ int snapshot_job_start(struct snapshot_job *job, struct ms_err *err)
     return MS_OK;
 }
 
+void snapshot_job_cancel(struct snapshot_job *job)
+{
+    atomic_store(&job->cancel, true);
+}
+
+void snapshot_job_switch(struct snapshot_job *job, struct engine *engine)
+{
+    assert(!job->busy);
+    job->engine = engine;
+}
+
 /* Joins a thread that has finished, or will soon. */
 static void finish(struct snapshot_job *job)
 {
     uint64_t count;
     ssize_t got;
-    int code = pthread_join(job->thread, NULL);
 
-    assert(code == 0);
-    (void)code;
+    work_thread_join(job->thread);
     got = read(job->done_fd, &count, sizeof(count)); /* it is over: nothing to be told any more */
     (void)got;
     engine_snapshot_end(job->engine, job->snapshot);

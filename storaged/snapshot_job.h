@@ -36,6 +36,12 @@ bool snapshot_job_busy(const struct snapshot_job *job);
 /* Fixes the state now and starts writing it. MS_EBUSY: one is being written already. */
 int snapshot_job_start(struct snapshot_job *job, struct ms_err *err);
 
+/* Gives up what is being written, if anything is: its outcome will soon be MS_EAGAIN. */
+void snapshot_job_cancel(struct snapshot_job *job);
+
+/* The engine to be snapshot from now on; borrowed like the first one. Not while busy (assert). */
+void snapshot_job_switch(struct snapshot_job *job, struct engine *engine);
+
 /*
  * Takes the outcome; a snapshot that was written is in the list of files then. MS_EAGAIN: not done
  * yet.

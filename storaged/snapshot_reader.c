@@ -11,6 +11,7 @@
 
 #include "common/command.h"
 #include "common/le.h"
+#include "storaged/snapshot_chunk.h"
 #include "storaged/snapshot_format.h"
 
 struct snapshot_reader {
@@ -77,7 +78,7 @@ static void hash_up_to(struct snapshot_reader *reader, size_t position)
 static int next_chunk(struct snapshot_reader *reader, bool *end, struct ms_err *err)
 {
     uint8_t head[SNAPSHOT_CHUNK_HEAD_BYTES];
-    uint32_t length;
+    size_t length;
     size_t got = 0;
     int rc;
 
@@ -97,11 +98,11 @@ static int next_chunk(struct snapshot_reader *reader, bool *end, struct ms_err *
     if (got < sizeof(head)) {
         return corrupt(reader, "cut short in the head of a chunk", err);
     }
-    length = ms_le_get_u32(head);
-    if (length == 0 || length > SNAPSHOT_CHUNK_BYTES) {
+    length = snapshot_chunk_length(head);
+    if (length == 0) {
         return corrupt(reader, "impossible length of a chunk", err);
     }
-    if (ms_le_get_u32(head + 4) != reader->number) {
+    if (snapshot_chunk_number(head) != reader->number) {
         return corrupt(reader, "chunk out of order", err);
     }
     rc = reader->input.read(reader->input.ctx, reader->chunk, length, &got, err);
@@ -111,7 +112,7 @@ static int next_chunk(struct snapshot_reader *reader, bool *end, struct ms_err *
     if (got < length) {
         return corrupt(reader, "cut short inside a chunk", err);
     }
-    if (ms_le_get_u64(head + 8) != XXH3_64bits_withSeed(reader->chunk, length, reader->number)) {
+    if (!snapshot_chunk_is_sound(head, reader->chunk, length)) {
         return corrupt(reader, "wrong checksum of a chunk", err);
     }
     reader->offset += sizeof(head);

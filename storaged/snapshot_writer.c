@@ -9,6 +9,7 @@
 #include <xxhash.h>
 
 #include "common/le.h"
+#include "storaged/snapshot_chunk.h"
 #include "storaged/snapshot_format.h"
 
 struct writer {
@@ -24,12 +25,10 @@ struct writer {
 
 static int flush(struct writer *writer, struct ms_err *err)
 {
-    uint8_t *payload = writer->chunk + SNAPSHOT_CHUNK_HEAD_BYTES;
     int rc;
 
-    ms_le_put_u32(writer->chunk, (uint32_t)writer->fill);
-    ms_le_put_u32(writer->chunk + 4, writer->number);
-    ms_le_put_u64(writer->chunk + 8, XXH3_64bits_withSeed(payload, writer->fill, writer->number));
+    snapshot_chunk_frame(writer->chunk, writer->number, writer->chunk + SNAPSHOT_CHUNK_HEAD_BYTES,
+                         writer->fill);
     rc = writer->output->write(writer->output->ctx, writer->chunk,
                                SNAPSHOT_CHUNK_HEAD_BYTES + writer->fill, err);
     writer->number++;

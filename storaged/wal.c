@@ -33,7 +33,7 @@ static size_t wal_payload_max(uint64_t segment_bytes)
     return segment_bytes - WAL_BATCHES_AT - WAL_RESERVE_BYTES - WAL_BATCH_HEADER_BYTES;
 }
 
-static void wal_unstage(struct wal *wal)
+void wal_unstage(struct wal *wal)
 {
     wal->payload_bytes = 0;
     memset(&wal->summary, 0, sizeof(wal->summary));
@@ -170,6 +170,21 @@ int wal_make_room(struct wal *wal, size_t payload_bytes, size_t reserve_bytes, s
     return wal_begin_segment(wal, err);
 }
 
+void wal_note_batch(struct wal *wal, const struct wal_summary *summary, uint64_t offset,
+                    const struct log_state *after)
+{
+    struct wal_segment *segment = wal_last(wal);
+
+    (void)pthread_mutex_lock(&wal->lock);
+    wal_directory_add(&segment->directory, summary, offset);
+    if (summary->lowest != 0 && (segment->lowest == 0 || summary->lowest < segment->lowest)) {
+        segment->lowest = summary->lowest;
+    }
+    segment->confs += summary->conf_count;
+    wal->durable = *after;
+    (void)pthread_mutex_unlock(&wal->lock);
+}
+
 static int wal_sync(struct log_store *store, struct ms_err *err)
 {
     struct wal *wal = (struct wal *)store;
@@ -198,15 +213,7 @@ static int wal_sync(struct log_store *store, struct ms_err *err)
         return rc;
     }
     wal->stats.entries += wal->summary.entries;
-    (void)pthread_mutex_lock(&wal->lock);
-    wal_directory_add(&segment->directory, &wal->summary, offset);
-    if (wal->summary.lowest != 0 &&
-        (segment->lowest == 0 || wal->summary.lowest < segment->lowest)) {
-        segment->lowest = wal->summary.lowest;
-    }
-    segment->confs += wal->summary.conf_count;
-    wal->durable = wal->staged;
-    (void)pthread_mutex_unlock(&wal->lock);
+    wal_note_batch(wal, &wal->summary, offset, &wal->staged);
     wal_unstage(wal);
     return MS_OK;
 }
@@ -283,12 +290,10 @@ static int wal_append(struct log_store *store, const struct log_entry *entries, 
     }
     wal->payload_bytes += bytes;
     if (count > 0) {
+        wal->staged.cuts += entries[0].index <= wal->staged.last_index;
         wal->staged.last_index = entries[count - 1].index;
         wal->staged.last_term = entries[count - 1].term;
-        wal->summary.entries += count;
-        if (wal->summary.lowest == 0 || entries[0].index < wal->summary.lowest) {
-            wal->summary.lowest = entries[0].index;
-        }
+        wal_summary_add_entries(&wal->summary, entries[0].index, count);
     }
     return MS_OK;
 }
@@ -376,6 +381,7 @@ static const struct log_store_ops wal_ops = {
     .put_conf = wal_put_conf_record,
     .sync = wal_sync,
     .set_snapshot = wal_set_snapshot,
+    .install = wal_install,
     .compact = wal_compact,
     .event_fd = wal_event_fd,
     .service = wal_service,

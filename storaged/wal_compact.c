@@ -1,5 +1,5 @@
 /*
- * wal_compact: snapshot marks, compaction, and giving segments back.
+ * wal_compact: snapshot marks, foreign snapshots, compaction, and giving segments back.
  *
  * A mark is a batch of its own, durable when the call returns. It may use the room that every
  * segment keeps for that purpose, so it also works when the disk is full, which is when it is
@@ -47,30 +47,125 @@ static int wal_mark(struct wal *wal, enum wal_record_type type, raft_index index
     return MS_OK;
 }
 
+/* Whether the log holds the entry with that term, or begins right behind it. */
+static int wal_holds(struct wal *wal, raft_index index, raft_term term, bool *out,
+                     struct ms_err *err)
+{
+    raft_term held = 0;
+    int rc = wal_term(&wal->base, index, &held, err);
+
+    if (rc == MS_EUNAVAILABLE || rc == MS_ECOMPACTED) {
+        *out = false;
+        return MS_OK;
+    }
+    *out = rc == MS_OK && held == term;
+    return rc;
+}
+
+static int wal_check_snapshot(const struct wal *wal, raft_index index, struct ms_err *err)
+{
+    int rc = wal_check(wal, err);
+
+    if (rc == MS_OK && index < wal->durable.snapshot_index) {
+        rc = ms_err_set(err, MS_EINVAL, 0, "snapshot %" PRIu64 " is older than %" PRIu64, index,
+                        wal->durable.snapshot_index);
+    }
+    return rc;
+}
+
 int wal_set_snapshot(struct log_store *store, raft_index index, raft_term term, struct ms_err *err)
 {
     struct wal *wal = (struct wal *)store;
-    raft_term held = 0;
-    int rc = wal_check(wal, err);
+    bool holds = false;
+    int rc = wal_check_snapshot(wal, index, err);
+
+    if (rc == MS_OK) {
+        rc = wal_holds(wal, index, term, &holds, err);
+    }
+    if (rc == MS_OK && !holds) {
+        rc = ms_err_set(err, MS_EINVAL, 0, "a snapshot of entry %" PRIu64 ", which is not here",
+                        index);
+    }
+    return rc == MS_OK ? wal_mark(wal, WAL_RECORD_SNAPSHOT, index, term, err) : rc;
+}
+
+/* Writes what is staged as the marks are written; *offset is where. */
+static int wal_write_install(struct wal *wal, uint64_t *offset, struct ms_err *err)
+{
+    struct wal_segment *segment;
+    int rc = wal_make_room(wal, wal->payload_bytes, 0, err);
 
     if (rc != MS_OK) {
         return rc;
     }
-    if (index < wal->durable.snapshot_index) {
-        return ms_err_set(err, MS_EINVAL, 0, "snapshot %" PRIu64 " is older than %" PRIu64, index,
-                          wal->durable.snapshot_index);
+    segment = wal_last(wal);
+    (void)pthread_mutex_lock(&wal->lock);
+    rc = wal_directory_reserve(&segment->directory, err);
+    (void)pthread_mutex_unlock(&wal->lock);
+    if (rc != MS_OK) {
+        return rc;
     }
-    rc = wal_term(store, index, &held, err);
-    if (rc == MS_OK && held == term) {
-        return wal_mark(wal, WAL_RECORD_SNAPSHOT, index, term, err);
+    *offset = segment->end;
+    return wal_write_batch(wal, segment, wal->batch, wal->payload_bytes, err);
+}
+
+/* Lays the batch of an installation out; nothing else is staged. *after: what it leads to. */
+static int wal_stage_install(struct wal *wal, const struct log_store_install *install, bool holds,
+                             struct log_state *after, struct ms_err *err)
+{
+    const struct wal_item mark = {.type = holds ? WAL_RECORD_SNAPSHOT : WAL_RECORD_RESET,
+                                  .mark = {.index = install->index, .term = install->term}};
+    uint8_t *dst = wal->batch + WAL_BATCH_HEADER_BYTES;
+
+    *after = wal->durable;
+    if (wal_state_take(after, &mark, NULL) != MS_OK) {
+        return ms_err_set(err, MS_EINVAL, 0, "snapshot %" PRIu64 " cannot be recorded",
+                          install->index);
     }
-    if (rc != MS_OK && rc != MS_EUNAVAILABLE && rc != MS_ECOMPACTED) {
+    if (install->hard_state.commit > after->last_index) {
+        return ms_err_set(err, MS_EINVAL, 0, "commit index %" PRIu64 " with a snapshot at %" PRIu64,
+                          install->hard_state.commit, install->index);
+    }
+    after->hard_state = install->hard_state;
+    dst += wal_put_mark(dst, mark.type, install->index, install->term);
+    dst += wal_put_conf(dst, install->index, install->conf, install->conf_bytes);
+    dst += wal_put_hard_state(dst, &install->hard_state);
+    wal->payload_bytes = (size_t)(dst - wal->batch) - WAL_BATCH_HEADER_BYTES;
+    wal->summary = (struct wal_summary){.conf_count = 1, .confs = {install->index}};
+    return MS_OK;
+}
+
+int wal_install(struct log_store *store, const struct log_store_install *install,
+                struct ms_err *err)
+{
+    struct wal *wal = (struct wal *)store;
+    struct log_state after;
+    uint64_t offset = 0;
+    bool holds = false;
+    int rc = wal_check_snapshot(wal, install->index, err);
+
+    if (rc != MS_OK) {
         return rc;
     }
     if (wal->payload_bytes > 0) {
-        return ms_err_set(err, MS_EINVAL, 0, "entries are staged for a log that is to start anew");
+        return ms_err_set(err, MS_EBUSY, 0, "entries are staged for a log that is to start anew");
     }
-    rc = wal_mark(wal, WAL_RECORD_RESET, index, term, err);
+    if (install->conf_bytes > LOG_STORE_CONF_BYTES_MAX ||
+        install->conf_bytes > wal->batch_room / 2) {
+        return ms_err_set(err, MS_ERANGE, 0, "a configuration of %zu bytes", install->conf_bytes);
+    }
+    rc = wal_holds(wal, install->index, install->term, &holds, err);
+    if (rc == MS_OK) {
+        rc = wal_stage_install(wal, install, holds, &after, err);
+    }
+    if (rc != MS_OK) {
+        return rc;
+    }
+    rc = wal_write_install(wal, &offset, err);
+    if (rc == MS_OK) {
+        wal_note_batch(wal, &wal->summary, offset, &after);
+    }
+    wal_unstage(wal);
     if (rc == MS_OK) {
         wal_release_segments(wal);
     }

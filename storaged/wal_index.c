@@ -21,6 +21,7 @@ static int state_take_entry(struct log_state *state, const struct log_entry *ent
                           "entry %" PRIu64 " does not follow a log of %" PRIu64 " to %" PRIu64,
                           entry->index, state->first_index, state->last_index);
     }
+    state->cuts += entry->index <= state->last_index;
     state->last_index = entry->index;
     state->last_term = entry->term;
     return MS_OK;
@@ -74,6 +75,7 @@ int wal_state_take(struct log_state *state, const struct wal_item *item, struct 
         if (item->mark.index < state->snapshot_index) {
             break;
         }
+        state->cuts++;
         state->first_index = item->mark.index + 1;
         state->last_index = item->mark.index;
         state->last_term = item->mark.term;
@@ -85,6 +87,22 @@ int wal_state_take(struct log_state *state, const struct wal_item *item, struct 
     return ms_err_set(err, MS_ECORRUPT, 0,
                       "mark %d at entry %" PRIu64 " does not fit a log of %" PRIu64 " to %" PRIu64,
                       (int)item->type, item->mark.index, state->first_index, state->last_index);
+}
+
+void wal_summary_add_entries(struct wal_summary *summary, raft_index first, uint64_t count)
+{
+    size_t kept = 0;
+
+    summary->entries += count;
+    if (summary->lowest == 0 || first < summary->lowest) {
+        summary->lowest = first;
+    }
+    for (size_t i = 0; i < summary->conf_count; i++) {
+        if (summary->confs[i] < first) {
+            summary->confs[kept++] = summary->confs[i];
+        }
+    }
+    summary->conf_count = kept;
 }
 
 int wal_batch_take(const struct wal_batch *batch, struct log_state *state,
@@ -101,10 +119,7 @@ int wal_batch_take(const struct wal_batch *batch, struct log_state *state,
             return rc;
         }
         if (item.type == WAL_RECORD_ENTRY) {
-            summary->entries++;
-            if (summary->lowest == 0 || item.entry.index < summary->lowest) {
-                summary->lowest = item.entry.index;
-            }
+            wal_summary_add_entries(summary, item.entry.index, 1);
         } else if (item.type == WAL_RECORD_CONF) {
             if (summary->conf_count == WAL_BATCH_CONFS_MAX) {
                 return ms_err_set(err, MS_ECORRUPT, 0, "too many configurations in a batch");
@@ -201,4 +216,41 @@ bool wal_directory_find(const struct wal_directory *directory, raft_index index,
     }
     *offset = (uint64_t)directory->places[low - 1].block * WAL_BLOCK_BYTES;
     return true;
+}
+
+/* The lowest index of an entry in batches behind the block; UINT64_MAX: none has any. */
+static raft_index lowest_behind(const struct wal_directory *directory, uint32_t block)
+{
+    size_t low = 0;
+    size_t high = directory->place_count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (directory->places[middle].block <= block) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    /* What was left out of the places was replaced by one that starts no higher. */
+    return low < directory->place_count ? directory->places[low].lowest : UINT64_MAX;
+}
+
+bool wal_directory_find_conf(const struct wal_directory *directory, raft_index low, raft_index high,
+                             raft_index *index, uint64_t *offset)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < directory->conf_count; i++) {
+        const struct wal_conf_place *place = &directory->confs[i];
+
+        if (place->index >= low && place->index <= high && (!any || place->index >= *index) &&
+            lowest_behind(directory, place->block) > place->index) {
+            *index = place->index;
+            *offset = (uint64_t)place->block * WAL_BLOCK_BYTES;
+            any = true;
+        }
+    }
+    return any;
 }

@@ -52,6 +52,12 @@ struct wal_summary {
     raft_index confs[WAL_BATCH_CONFS_MAX];
 };
 
+/*
+ * Counts count entries from index first on into the summary. Configurations before them in the
+ * batch that are for entries from there on are of a log that these replace: they are forgotten.
+ */
+void wal_summary_add_entries(struct wal_summary *summary, raft_index first, uint64_t count);
+
 /* The state of a log that never had anything in it. */
 void wal_state_init(struct log_state *state);
 
@@ -76,5 +82,12 @@ void wal_directory_fini(struct wal_directory *directory);
 
 /* The offset of the batch that holds index. False: none does. */
 bool wal_directory_find(const struct wal_directory *directory, raft_index index, uint64_t *offset);
+
+/*
+ * The configuration that counts among those for indices in [low, high]: of the highest index, the
+ * last one, unless entries that were written later replace that index. False: none.
+ */
+bool wal_directory_find_conf(const struct wal_directory *directory, raft_index low, raft_index high,
+                             raft_index *index, uint64_t *offset);
 
 #endif

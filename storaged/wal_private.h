@@ -97,7 +97,16 @@ int wal_write_batch(struct wal *wal, struct wal_segment *segment, uint8_t *batch
 
 /* Marks. */
 int wal_set_snapshot(struct log_store *store, raft_index index, raft_term term, struct ms_err *err);
+int wal_install(struct log_store *store, const struct log_store_install *install,
+                struct ms_err *err);
 int wal_compact(struct log_store *store, raft_index index, struct ms_err *err);
+
+/* Empties the batch that is being staged. */
+void wal_unstage(struct wal *wal);
+
+/* Takes a batch that was written at offset of the last segment into the index. */
+void wal_note_batch(struct wal *wal, const struct wal_summary *summary, uint64_t offset,
+                    const struct log_state *after);
 
 /* Reading side of the interface. */
 int wal_term(struct log_store *store, raft_index index, raft_term *out, struct ms_err *err);

@@ -335,8 +335,11 @@ int wal_entries(struct log_store *store, const struct log_store_range *range, lo
 
 /* ---- configurations ------------------------------------------------------------------------ */
 
-/* Pins the i-th newest segment that has configurations into the reader. MS_ENOENT: no more. */
-static int reader_enter_confs(struct wal_reader *reader, uint64_t below_sequence,
+/*
+ * Pins the newest segment before below_sequence that has configurations into the reader. *high is
+ * lowered to what the segments behind it leave of the log before them. MS_ENOENT: no more.
+ */
+static int reader_enter_confs(struct wal_reader *reader, uint64_t below_sequence, raft_index *high,
                               struct ms_err *err)
 {
     struct wal *wal = reader->wal;
@@ -344,6 +347,11 @@ static int reader_enter_confs(struct wal_reader *reader, uint64_t below_sequence
 
     (void)pthread_mutex_lock(&wal->lock);
     for (size_t i = wal->segment_count; i-- > 0;) {
+        const struct wal_segment *behind = i + 1 < wal->segment_count ? wal->segments[i + 1] : NULL;
+
+        if (behind != NULL && behind->lowest != 0 && behind->lowest <= *high) {
+            *high = behind->lowest - 1;
+        }
         if (wal->segments[i]->confs > 0 && wal->segments[i]->header.sequence < below_sequence) {
             segment = wal->segments[i];
             segment->pins++;
@@ -359,22 +367,14 @@ static int reader_enter_confs(struct wal_reader *reader, uint64_t below_sequence
 }
 
 /* The best configuration of the segment at hand: the highest index, of equal ones the last. */
-static bool reader_find_conf(struct wal_reader *reader, raft_index index, uint64_t *offset,
+static bool reader_find_conf(struct wal_reader *reader, raft_index high, uint64_t *offset,
                              raft_index *found)
 {
-    const struct wal_directory *directory = &reader->segment->directory;
-    bool any = false;
+    bool any;
 
     (void)pthread_mutex_lock(&reader->wal->lock);
-    for (size_t i = 0; i < directory->conf_count; i++) {
-        raft_index at = directory->confs[i].index;
-
-        if (at <= index && at >= reader->wal->durable.first_index && (!any || at >= *found)) {
-            *found = at;
-            *offset = (uint64_t)directory->confs[i].block * WAL_BLOCK_BYTES;
-            any = true;
-        }
-    }
+    any = wal_directory_find_conf(&reader->segment->directory, reader->wal->durable.first_index - 1,
+                                  high, found, offset);
     (void)pthread_mutex_unlock(&reader->wal->lock);
     return any;
 }
@@ -409,13 +409,14 @@ int wal_conf(struct log_store *store, raft_index index, uint8_t *dst, size_t dst
     struct wal *wal = (struct wal *)store;
     uint64_t below_sequence = UINT64_MAX;
     struct wal_reader reader;
+    raft_index high = index;
     raft_index best = 0;
     int rc;
 
     reader_init(&reader, wal);
     /* A record says what a committed entry leads to, so a later segment never has a lower one that
      * counts, but raftd may have sent one again: all segments that have any are looked through. */
-    while ((rc = reader_enter_confs(&reader, below_sequence, err)) == MS_OK) {
+    while ((rc = reader_enter_confs(&reader, below_sequence, &high, err)) == MS_OK) {
         raft_index found = 0;
         uint64_t offset = 0;
 
@@ -426,7 +427,7 @@ int wal_conf(struct log_store *store, raft_index index, uint8_t *dst, size_t dst
                 break;
             }
         }
-        if (!reader_find_conf(&reader, index, &offset, &found) || found <= best) {
+        if (!reader_find_conf(&reader, high, &offset, &found) || found <= best) {
             continue;
         }
         rc = reader_batch(&reader, offset, err);

@@ -14,6 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "supervisor/admin_command.h"
 
 #define BACKLOG 16
@@ -24,30 +25,33 @@ struct admin {
     void *ctx;
     struct client *clients; /* list */
     size_t client_count;
-    size_t open_handles; /* of the listener and the clients; the memory goes with the last */
+    uint64_t last_request; /* number of the newest request to raftd */
+    size_t open_handles;   /* of the listener and the clients; the memory goes with the last */
     bool closing;
     char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
 };
 
 /*
- * A client is either reading a line or writing an answer, never both: so one that does not read its
- * answers cannot make us keep more than one.
+ * A client is either reading a line, waiting for others, or writing an answer: so one that does not
+ * read its answers cannot make us keep more than one.
  */
 struct client {
     struct admin *admin;
     struct client *next;
     uv_pipe_t pipe;
-    uv_timer_t idle;
+    uv_timer_t idle; /* while it waits for raftd: the deadline */
     uv_write_t write;
     char *answer; /* heap, while it is being written */
     struct admin_input input;
-    bool ended;   /* no more input will come */
-    bool leaving; /* close once the answer is written */
+    struct admin_wish wish; /* what it waits for */
+    bool ended;             /* no more input will come */
+    bool leaving;           /* close once the answer is written */
     bool closing;
     size_t open_handles;
 };
 
 static void serve(struct client *client);
+static void on_idle(uv_timer_t *timer);
 
 /* ---- life and end --------------------------------------------------------------------------- */
 
@@ -88,11 +92,6 @@ static void close_client(struct client *client)
     uv_close((uv_handle_t *)&client->idle, on_client_closed);
 }
 
-static void on_idle(uv_timer_t *timer)
-{
-    close_client(timer->data);
-}
-
 /* ---- one answer after the other ------------------------------------------------------------- */
 
 static void on_written(uv_write_t *request, int status)
@@ -126,6 +125,134 @@ static void send_answer(struct client *client, char *answer)
     buffer = uv_buf_init(answer, (unsigned)strlen(answer));
     if (uv_write(&client->write, (uv_stream_t *)&client->pipe, &buffer, 1, on_written) != 0) {
         close_client(client);
+    }
+}
+
+/* ---- answers that take longer --------------------------------------------------------------- */
+
+/* Takes answer (heap). The client waits for nothing any more. */
+static void grant_wish(struct client *client, char *answer)
+{
+    client->wish = (struct admin_wish){.kind = ADMIN_WISH_NOTHING};
+    (void)uv_timer_start(&client->idle, on_idle, ADMIN_IDLE_TIMEOUT_MS, 0);
+    send_answer(client, answer);
+}
+
+static void answer_member(struct client *client, enum ms_member_code code, const char *text)
+{
+    grant_wish(client, admin_member_answer(&client->wish, code, text));
+}
+
+static void on_idle(uv_timer_t *timer)
+{
+    struct client *client = timer->data;
+
+    switch (client->wish.kind) {
+    case ADMIN_WISH_NOTHING:
+        close_client(client);
+        break;
+    case ADMIN_WISH_MEMBER:
+        answer_member(client, MS_MEMBER_UNKNOWN, "deadline passed; the outcome is unknown");
+        break;
+    case ADMIN_WISH_RELOAD:
+        grant_wish(client, admin_execute_error("deadline passed; the outcome is unknown"));
+        break;
+    }
+}
+
+static void ask_raftd(struct client *client)
+{
+    struct admin *admin = client->admin;
+    struct ms_err err = {0};
+    struct ms_instant deadline;
+
+    client->wish.request.head.request = ++admin->last_request;
+    if (admin->actions.ask_member(admin->ctx, &client->wish.request, &err) != MS_OK) {
+        grant_wish(client, admin_execute_error(err.text));
+        return;
+    }
+    deadline.ns = client->wish.request.head.deadline_ns;
+    (void)uv_timer_start(&client->idle, on_idle,
+                         ms_clock_elapsed_ms(ms_clock_now(), deadline) + ADMIN_GRACE_MS, 0);
+}
+
+static void ask_reload(struct client *client)
+{
+    struct admin *admin = client->admin;
+    struct ms_err err = {0};
+
+    if (admin->actions.reload(admin->ctx, &err) != MS_OK) {
+        grant_wish(client, admin_execute_error(err.text));
+    }
+}
+
+void admin_on_member_answer(struct admin *admin, const struct ms_control_member_answer *answer)
+{
+    struct client *client = admin->clients;
+
+    if (answer->head.request == 0) {
+        return;
+    }
+    while (client != NULL && client->wish.request.head.request != answer->head.request) {
+        client = client->next;
+    }
+    if (client != NULL) {
+        answer_member(client, (enum ms_member_code)answer->head.code, answer->text);
+    }
+}
+
+/* The first client that waits for such a thing; NULL: none. */
+static struct client *client_with_wish(struct admin *admin, enum admin_wish_kind kind)
+{
+    struct client *client = admin->clients;
+
+    while (client != NULL && client->wish.kind != kind) {
+        client = client->next;
+    }
+    return client;
+}
+
+void admin_on_raftd_lost(struct admin *admin)
+{
+    struct client *client;
+
+    while ((client = client_with_wish(admin, ADMIN_WISH_MEMBER)) != NULL) {
+        answer_member(client, MS_MEMBER_UNKNOWN, "raftd was lost; the outcome is unknown");
+    }
+}
+
+void admin_on_reloaded(struct admin *admin, const char *refused, const char *remarks)
+{
+    struct client *client;
+
+    while ((client = client_with_wish(admin, ADMIN_WISH_RELOAD)) != NULL) {
+        grant_wish(client, admin_execute_reloaded(client->wish.json, refused, remarks));
+    }
+}
+
+/* ---- commands -------------------------------------------------------------------------------- */
+
+static void execute(struct client *client, char *line, size_t len)
+{
+    struct admin *admin = client->admin;
+    struct admin_wish wish = {.kind = ADMIN_WISH_NOTHING};
+    char *answer = NULL;
+
+    if (admin_execute(line, len, &admin->actions, admin->ctx, &answer, &wish) != MS_EAGAIN) {
+        send_answer(client, answer);
+        return;
+    }
+    client->wish = wish;
+    switch (wish.kind) {
+    case ADMIN_WISH_MEMBER:
+        ask_raftd(client);
+        break;
+    case ADMIN_WISH_RELOAD:
+        ask_reload(client);
+        break;
+    case ADMIN_WISH_NOTHING:
+        assert(false);
+        break;
     }
 }
 
@@ -163,7 +290,6 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buffer)
 /* Answers the next line if one is there; otherwise waits for more, or ends. */
 static void serve(struct client *client)
 {
-    struct admin *admin = client->admin;
     size_t len = 0;
     char *line;
     int rc;
@@ -176,7 +302,7 @@ static void serve(struct client *client)
     if (rc == MS_OK) {
         /* From one answer to the next: a line that trickles in does not keep the place. */
         (void)uv_timer_start(&client->idle, on_idle, ADMIN_IDLE_TIMEOUT_MS, 0);
-        send_answer(client, admin_execute(line, len, &admin->actions, admin->ctx));
+        execute(client, line, len);
     } else if (rc == MS_ERANGE) {
         client->leaving = true;
         send_answer(client, admin_execute_error("the line is too long"));

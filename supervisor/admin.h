@@ -14,6 +14,8 @@
 
 #define ADMIN_CLIENTS_MAX     16
 #define ADMIN_IDLE_TIMEOUT_MS 30000
+/* Past the deadline of a request to raftd: its own word on it is better than none. */
+#define ADMIN_GRACE_MS 1000
 
 struct admin; /* heap */
 
@@ -25,6 +27,18 @@ struct admin; /* heap */
  */
 int admin_create(uv_loop_t *loop, const char *path, const struct admin_actions *actions, void *ctx,
                  struct admin **out, struct ms_err *err);
+
+/* raftd's answer to a request of actions->ask_member. One that nobody waits for is ignored. */
+void admin_on_member_answer(struct admin *admin, const struct ms_control_member_answer *answer);
+
+/* raftd is gone: whoever waits for an answer is told that there will be none. */
+void admin_on_raftd_lost(struct admin *admin);
+
+/*
+ * A reload is over: whoever waits for one is told what was refused (NULL: nothing) and the remarks
+ * ("": none).
+ */
+void admin_on_reloaded(struct admin *admin, const char *refused, const char *remarks);
 
 /*
  * Removes the socket file and closes all connections; the memory goes when the loop has run the

@@ -162,16 +162,21 @@ static void members_text(const struct ms_raft_status *status, FILE *out)
     }
 }
 
+static void leader_text(const struct ms_raft_status *status, FILE *out)
+{
+    if (status->leader != 0) {
+        (void)fprintf(out, "%-12s %" PRIu64 "\n", "leader", status->leader);
+    } else {
+        (void)fprintf(out, "%-12s %s\n", "leader", "none");
+    }
+    (void)fprintf(out, "%-12s %" PRIu64 "\n", "term", status->term);
+}
+
 static void node_text(const struct admin_snapshot *s, FILE *out)
 {
     (void)fprintf(out, "%-12s %" PRIu64 "\n", "node", s->id);
     (void)fprintf(out, "%-12s %s\n", "state", raft_state_name(s->status.role));
-    if (s->status.leader != 0) {
-        (void)fprintf(out, "%-12s %" PRIu64 "\n", "leader", s->status.leader);
-    } else {
-        (void)fprintf(out, "%-12s %s\n", "leader", "none");
-    }
-    (void)fprintf(out, "%-12s %" PRIu64 "\n", "term", s->status.term);
+    leader_text(&s->status, out);
     (void)fprintf(out, "%-12s %" PRIu64 " to %" PRIu64 "\n", "log", s->first_index, s->last_index);
     (void)fprintf(out, "%-12s %" PRIu64 "\n", "commit", s->status.commit);
     (void)fprintf(out, "%-12s %" PRIu64 "\n", "applied", s->applied);
@@ -200,5 +205,25 @@ int admin_status_render_workers(const struct admin_snapshot *snapshot, bool json
         return dump(workers_json(snapshot), out);
     }
     workers_text(snapshot, out);
+    return MS_OK;
+}
+
+int admin_status_render_members(const struct admin_snapshot *snapshot, bool json, FILE *out)
+{
+    if (json) {
+        return dump(members_json(&snapshot->status), out);
+    }
+    members_text(&snapshot->status, out);
+    return MS_OK;
+}
+
+int admin_status_render_leader(const struct admin_snapshot *snapshot, bool json, FILE *out)
+{
+    if (json) {
+        return dump(json_pack("{s:I, s:I}", "leader", (json_int_t)snapshot->status.leader, "term",
+                              (json_int_t)snapshot->status.term),
+                    out);
+    }
+    leader_text(&snapshot->status, out);
     return MS_OK;
 }

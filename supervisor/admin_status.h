@@ -40,5 +40,7 @@ struct admin_snapshot {
  */
 int admin_status_render(const struct admin_snapshot *snapshot, bool json, FILE *out);
 int admin_status_render_workers(const struct admin_snapshot *snapshot, bool json, FILE *out);
+int admin_status_render_members(const struct admin_snapshot *snapshot, bool json, FILE *out);
+int admin_status_render_leader(const struct admin_snapshot *snapshot, bool json, FILE *out);
 
 #endif

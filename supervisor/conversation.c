@@ -49,6 +49,7 @@ static void on_ready(struct supervisor *s, struct worker *worker)
         return;
     }
     worker->state = WORKER_RUNNING;
+    worker->unable = false;
     worker->ready_at = ms_clock_now();
     if (!worker->ending) {
         (void)uv_timer_stop(&worker->timer);
@@ -76,6 +77,37 @@ static void on_peer_corrupt(struct supervisor *s, struct worker *reporter, const
     lifecycle_replace(s, accused, KILL_PROTOCOL);
 }
 
+static void on_member_answer(struct supervisor *s, struct worker *worker, const void *payload)
+{
+    struct ms_control_member_answer answer;
+
+    if (worker->role->role != MS_ROLE_RAFTD) {
+        break_protocol(s, worker, "MEMBER_ANSWER of another than raftd");
+        return;
+    }
+    memcpy(&answer, payload, sizeof(answer));
+    answer.text[sizeof(answer.text) - 1] = '\0';
+    admin_on_member_answer(s->admin, &answer);
+}
+
+static void on_removed(struct supervisor *s, struct worker *worker)
+{
+    if (worker->role->role != MS_ROLE_RAFTD) {
+        break_protocol(s, worker, "REMOVED of another than raftd");
+        return;
+    }
+    supervisor_removed(s);
+}
+
+static void on_reloaded(struct supervisor *s, struct worker *worker, const void *payload)
+{
+    struct ms_control_reloaded answer;
+
+    memcpy(&answer, payload, sizeof(answer));
+    answer.text[sizeof(answer.text) - 1] = '\0';
+    reload_answered(s, worker, &answer);
+}
+
 static void on_message(struct supervisor *s, struct worker *worker,
                        const struct ms_control_message *message)
 {
@@ -98,6 +130,15 @@ static void on_message(struct supervisor *s, struct worker *worker,
     case MS_CONTROL_PEER_CORRUPT:
         on_peer_corrupt(s, worker, message->payload);
         break;
+    case MS_CONTROL_MEMBER_ANSWER:
+        on_member_answer(s, worker, message->payload);
+        break;
+    case MS_CONTROL_REMOVED:
+        on_removed(s, worker);
+        break;
+    case MS_CONTROL_RELOADED:
+        on_reloaded(s, worker, message->payload);
+        break;
     case MS_CONTROL_WELCOME:
     case MS_CONTROL_STATUS_PAGE:
     case MS_CONTROL_METRICS_PAGE:
@@ -110,6 +151,7 @@ static void on_message(struct supervisor *s, struct worker *worker,
     case MS_CONTROL_RELOAD:
     case MS_CONTROL_DRAIN:
     case MS_CONTROL_STOP:
+    case MS_CONTROL_MEMBER_REQUEST:
         break; /* ours; ms_control_receive does not let them through */
     }
 }
@@ -158,10 +200,11 @@ static bool is_pinged(const struct worker *worker)
 }
 
 /*
- * A worker that starts is not pinged: reading back the log may take long. But one that was stopped
- * meanwhile would keep everybody waiting until the deadline for starts, and that can be seen.
+ * A worker that starts or leaves is not pinged: reading back or writing out may take long. But one
+ * that was stopped by job control meanwhile would keep everybody waiting until the deadline for
+ * that, and that can be seen.
  */
-static void check_start(struct supervisor *s, struct worker *worker, struct ms_instant now)
+static void check_frozen(struct supervisor *s, struct worker *worker, struct ms_instant now)
 {
     uint64_t frozen_ms;
 
@@ -174,7 +217,9 @@ static void check_start(struct supervisor *s, struct worker *worker, struct ms_i
     }
     frozen_ms = ms_clock_elapsed_ms(worker->frozen_since, now);
     if (frozen_ms >= s->config.liveness_deadline_ms) {
-        ms_log(MS_LOG_ERROR, "worker was stopped while it started",
+        ms_log(MS_LOG_ERROR,
+               worker->state == WORKER_STARTING ? "worker was stopped while it started"
+                                                : "worker was stopped while it was to leave",
                MS_F_STR("worker", worker->name), MS_F_I64("pid", worker->pid),
                MS_F_U64("stopped_ms", frozen_ms));
         lifecycle_replace(s, worker, KILL_HUNG);
@@ -193,11 +238,14 @@ void conversation_check_liveness(struct supervisor *s)
         struct ms_control_ping ping;
         uint64_t silence_ms;
 
-        if (worker->state == WORKER_STARTING && !worker->ending) {
-            check_start(s, worker, now);
+        if (worker->ending) {
             continue;
         }
-        if (!is_pinged(worker) || worker->ending) {
+        if (worker->state == WORKER_STARTING || worker->state == WORKER_STOPPING) {
+            check_frozen(s, worker, now);
+            continue;
+        }
+        if (!is_pinged(worker)) {
             continue;
         }
         /* Timers run before sockets: an answer may lie there unread. */

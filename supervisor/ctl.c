@@ -33,11 +33,13 @@ static const char help_text[] =
     "      --help, --version\n"
     "\n"
     "`metastorectl help` asks the node for its commands: status, workers, restart WORKER,\n"
-    "log-level LEVEL, reload, stop.\n";
+    "log-level LEVEL, reload, member list | add ID URL [--learner] | promote ID | update ID URL |\n"
+    "remove ID, leader [transfer [ID]], stop.\n";
 
 struct ctl_options {
     const char *socket;
     bool json;
+    bool learner; /* a word of a command, though it looks like an option */
 };
 
 static int usage_error(const char *text)
@@ -47,11 +49,12 @@ static int usage_error(const char *text)
 }
 
 /* The words as one line. MS_EINVAL: a word that the line could not carry; MS_ERANGE: too long. */
-static int make_line(bool json, char *const words[], int count, char *line, size_t line_bytes)
+static int make_line(const struct ctl_options *options, char *const words[], int count, char *line,
+                     size_t line_bytes)
 {
     size_t used = 0;
 
-    if (json) {
+    if (options->json) {
         used = (size_t)snprintf(line, line_bytes, "--json");
     }
     for (int i = 0; i < count; i++) {
@@ -61,6 +64,14 @@ static int make_line(bool json, char *const words[], int count, char *line, size
             return MS_EINVAL;
         }
         len = snprintf(line + used, line_bytes - used, "%s%s", used > 0 ? " " : "", words[i]);
+        if ((size_t)len + 1 >= line_bytes - used) {
+            return MS_ERANGE;
+        }
+        used += (size_t)len;
+    }
+    if (options->learner) {
+        int len = snprintf(line + used, line_bytes - used, " --learner");
+
         if ((size_t)len + 1 >= line_bytes - used) {
             return MS_ERANGE;
         }
@@ -173,11 +184,10 @@ static int ask(const char *socket_path, const char *line, struct ms_err *err)
 
 int ctl_main(int argc, char *const argv[])
 {
-    static const struct option long_options[] = {{"socket", required_argument, NULL, 'S'},
-                                                 {"json", no_argument, NULL, 'j'},
-                                                 {"help", no_argument, NULL, 'h'},
-                                                 {"version", no_argument, NULL, 'V'},
-                                                 {NULL, 0, NULL, 0}};
+    static const struct option long_options[] = {
+        {"socket", required_argument, NULL, 'S'}, {"json", no_argument, NULL, 'j'},
+        {"learner", no_argument, NULL, 'l'},      {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},      {NULL, 0, NULL, 0}};
     struct ctl_options options = {.socket = getenv(SOCKET_VARIABLE)};
     char line[ADMIN_LINE_BYTES_MAX];
     struct ms_err err = {0};
@@ -194,6 +204,9 @@ int ctl_main(int argc, char *const argv[])
         case 'j':
             options.json = true;
             break;
+        case 'l':
+            options.learner = true;
+            break;
         case 'h':
             (void)fputs(help_text, stdout);
             return MS_EXIT_OK;
@@ -208,7 +221,7 @@ int ctl_main(int argc, char *const argv[])
     if (optind == argc) {
         return usage_error("no command");
     }
-    if (make_line(options.json, argv + optind, argc - optind, line, sizeof(line)) != MS_OK) {
+    if (make_line(&options, argv + optind, argc - optind, line, sizeof(line)) != MS_OK) {
         return usage_error("a command's words are not empty, without blanks, and not too long");
     }
     if (ask(options.socket, line, &err) != MS_OK) {

@@ -14,10 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "common/decimal.h"
 #include "supervisor/process.h"
 
 #define LOCK_NAME          "lock"
@@ -25,6 +27,7 @@
 #define IDENTITY_TEMP      "identity.new"
 #define IDENTITY_FORMAT    1
 #define IDENTITY_BYTES_MAX 512
+#define DATA_ID_DIGITS     16
 #define DIR_MODE           0700
 #define FILE_MODE          0600
 
@@ -37,8 +40,10 @@
 struct identity {
     uint64_t format;
     uint64_t id;
+    uint64_t data_id;
     char storage[16];
     char raft_log[16];
+    bool used;
 };
 
 static int sync_dir(const char *path, struct ms_err *err)
@@ -189,16 +194,33 @@ static const char *raft_log_name(uint32_t raft_log)
     return raft_log == MS_RAFT_LOG_ROCKSDB ? "rocksdb" : "wal";
 }
 
-static int write_identity(int dir_fd, const struct ms_config *config, struct ms_err *err)
+static int draw_data_id(uint64_t *out, struct ms_err *err)
+{
+    uint64_t drawn;
+
+    do {
+        if (getrandom(&drawn, sizeof(drawn), 0) != (ssize_t)sizeof(drawn)) {
+            return ms_err_set(err, MS_EIO, errno, "draw a data id");
+        }
+    } while (drawn == 0);
+    *out = drawn;
+    return MS_OK;
+}
+
+static int write_identity(const struct datadir *datadir, const struct ms_config *config, bool used,
+                          struct ms_err *err)
 {
     char text[IDENTITY_BYTES_MAX];
+    int dir_fd = datadir->dir_fd;
     int rc = MS_OK;
     int len;
     int fd;
 
-    len = snprintf(text, sizeof(text),
-                   "format = %d\nid = %" PRIu64 "\nstorage = %s\nraft-log = %s\n", IDENTITY_FORMAT,
-                   config->id, storage_name(config->storage), raft_log_name(config->raft_log));
+    len = snprintf(
+        text, sizeof(text),
+        "format = %d\nid = %" PRIu64 "\ndata-id = %0*" PRIx64 "\nstorage = %s\nraft-log = %s\n%s",
+        IDENTITY_FORMAT, config->id, DATA_ID_DIGITS, datadir->data_id,
+        storage_name(config->storage), raft_log_name(config->raft_log), used ? "used = yes\n" : "");
     fd = openat(dir_fd, IDENTITY_TEMP, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
                 FILE_MODE);
     if (fd < 0) {
@@ -245,16 +267,13 @@ static int read_identity(int dir_fd, const char *node_dir, char text[static IDEN
     return MS_OK;
 }
 
-static bool parse_number(const char *text, uint64_t *out)
+static bool parse_data_id(const char *text, uint64_t *out)
 {
-    size_t len = strlen(text);
-
-    if (len == 0 || strspn(text, "0123456789") != len) {
+    if (strlen(text) != DATA_ID_DIGITS || strspn(text, "0123456789abcdef") != DATA_ID_DIGITS) {
         return false;
     }
-    errno = 0;
-    *out = strtoull(text, NULL, 10);
-    return errno == 0;
+    *out = strtoull(text, NULL, 16);
+    return *out != 0;
 }
 
 static bool parse_word(const char *text, char *out, size_t out_bytes)
@@ -280,16 +299,23 @@ static bool parse_line(char *line, struct identity *out)
     *separator = '\0';
     value = separator + strlen(" = ");
     if (strcmp(line, "format") == 0) {
-        return parse_number(value, &out->format);
+        return ms_decimal_parse(value, strlen(value), &out->format);
     }
     if (strcmp(line, "id") == 0) {
-        return parse_number(value, &out->id);
+        return ms_decimal_parse(value, strlen(value), &out->id);
+    }
+    if (strcmp(line, "data-id") == 0) {
+        return parse_data_id(value, &out->data_id);
     }
     if (strcmp(line, "storage") == 0) {
         return parse_word(value, out->storage, sizeof(out->storage));
     }
     if (strcmp(line, "raft-log") == 0) {
         return parse_word(value, out->raft_log, sizeof(out->raft_log));
+    }
+    if (strcmp(line, "used") == 0) {
+        out->used = strcmp(value, "yes") == 0;
+        return out->used;
     }
     return false;
 }
@@ -314,7 +340,7 @@ static int parse_identity(char *text, const char *node_dir, struct identity *out
                           "%s/%s has format %" PRIu64 ", this program knows %d", node_dir,
                           IDENTITY_NAME, out->format, IDENTITY_FORMAT);
     }
-    if (out->id == 0 || out->storage[0] == '\0' || out->raft_log[0] == '\0') {
+    if (out->id == 0 || out->data_id == 0 || out->storage[0] == '\0' || out->raft_log[0] == '\0') {
         return ms_err_set(err, MS_ECORRUPT, 0, "%s/%s is incomplete", node_dir, IDENTITY_NAME);
     }
     return MS_OK;
@@ -339,24 +365,37 @@ static int compare_identity(const struct identity *found, const struct ms_config
     return MS_OK;
 }
 
-static int check_identity(int dir_fd, const struct ms_config *config, struct ms_err *err)
+/* Gives a directory without an identity a new one. */
+static int make_identity(struct datadir *datadir, const struct ms_config *config,
+                         struct ms_err *err)
+{
+    int rc = draw_data_id(&datadir->data_id, err);
+
+    return rc == MS_OK ? write_identity(datadir, config, false, err) : rc;
+}
+
+static int check_identity(struct datadir *datadir, const struct ms_config *config,
+                          struct ms_err *err)
 {
     char text[IDENTITY_BYTES_MAX];
     struct identity found;
     int rc;
 
-    rc = read_identity(dir_fd, config->node_dir, text, err);
+    rc = read_identity(datadir->dir_fd, config->node_dir, text, err);
     if (rc == MS_ENOENT) {
-        return write_identity(dir_fd, config, err);
+        return make_identity(datadir, config, err);
     }
-    if (rc != MS_OK) {
-        return rc;
+    if (rc == MS_OK) {
+        rc = parse_identity(text, config->node_dir, &found, err);
     }
-    rc = parse_identity(text, config->node_dir, &found, err);
-    if (rc != MS_OK) {
-        return rc;
+    if (rc == MS_OK) {
+        rc = compare_identity(&found, config, err);
     }
-    return compare_identity(&found, config, err);
+    if (rc == MS_OK) {
+        datadir->data_id = found.data_id;
+        datadir->was_used = found.used;
+    }
+    return rc;
 }
 
 int datadir_open(const struct ms_config *config, struct datadir *out, struct ms_err *err)
@@ -377,7 +416,7 @@ int datadir_open(const struct ms_config *config, struct datadir *out, struct ms_
     if (rc != MS_OK) {
         goto out;
     }
-    rc = check_identity(opened.dir_fd, config, err);
+    rc = check_identity(&opened, config, err);
     if (rc != MS_OK) {
         goto out;
     }
@@ -386,6 +425,18 @@ int datadir_open(const struct ms_config *config, struct datadir *out, struct ms_
 
 out:
     datadir_close(&opened);
+    return rc;
+}
+
+int datadir_mark_used(struct datadir *datadir, const struct ms_config *config, struct ms_err *err)
+{
+    int rc;
+
+    if (datadir->was_used) {
+        return MS_OK;
+    }
+    rc = write_identity(datadir, config, true, err);
+    datadir->was_used = rc == MS_OK;
     return rc;
 }
 

@@ -7,20 +7,30 @@
  *   DIR/N/identity  whose data this is, as text:
  *                       format = 1
  *                       id = 1
+ *                       data-id = 5e0c1d3f92a7b846
  *                       storage = memory
  *                       raft-log = wal
+ *                       used = yes
+ *                   data-id is random and drawn with the directory: other members tell by it
+ *                   whether a node still has the data it voted with; used comes last and later,
+ *                   once there is something to lose
  *
  * The rest of the directory belongs to storaged. Nothing is deleted here.
  */
 #ifndef METASTORE_SUPERVISOR_DATADIR_H
 #define METASTORE_SUPERVISOR_DATADIR_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "common/config.h"
 #include "common/err.h"
 
 struct datadir {
-    int dir_fd;  /* owned */
-    int lock_fd; /* owned; the lock goes with the last copy of it */
+    int dir_fd;       /* owned */
+    int lock_fd;      /* owned; the lock goes with the last copy of it */
+    uint64_t data_id; /* never 0 */
+    bool was_used;    /* entries were applied from it: a log without any is not all there was */
 };
 
 /*
@@ -34,6 +44,12 @@ struct datadir {
  *   MS_EIO       not a directory, read-only, no permission, ...
  */
 int datadir_open(const struct ms_config *config, struct datadir *out, struct ms_err *err);
+
+/*
+ * Notes in the identity file, durably, that the directory is in use. Sets datadir->was_used. Does
+ * nothing when that is noted already. MS_EIO: the file stays as it was.
+ */
+int datadir_mark_used(struct datadir *datadir, const struct ms_config *config, struct ms_err *err);
 
 /* Lets go of both; the lock is free once the workers are gone, too. */
 void datadir_close(struct datadir *datadir);

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -237,11 +238,18 @@ static int hand_over(struct supervisor *s, struct worker *worker, struct ms_err 
         .previous_end = worker->previous_end,
         .generation = worker->generation,
         .origin = worker->origin,
+        .data_id = s->datadir.data_id,
+        .data_was_used = s->datadir.was_used,
         .config = s->config,
     };
     int rc;
 
+    if (worker->role->role == MS_ROLE_RAFTD && s->has_cluster_key) {
+        welcome.has_cluster_key = 1;
+        memcpy(welcome.cluster_key, s->cluster_key, sizeof(welcome.cluster_key));
+    }
     rc = ms_control_send(worker->control_fd, MS_CONTROL_WELCOME, &welcome, NULL, err);
+    explicit_bzero(welcome.cluster_key, sizeof(welcome.cluster_key));
     if (rc == MS_OK) {
         rc =
             ms_control_send(worker->control_fd, MS_CONTROL_STATUS_PAGE, &empty, &s->status_fd, err);
@@ -284,6 +292,13 @@ static void forget(struct worker *worker)
 static void decide(struct supervisor *s, struct worker *worker, const struct death *death,
                    bool was_ready, uint64_t ready_for_ms)
 {
+    const struct restart_facts facts = {
+        .was_ready = was_ready,
+        /* On the first start whoever made the mistake still looks on. */
+        .may_recover = worker->role->needs_foreign_files && s->state >= NODE_SERVING,
+        .ready_for_ms = ready_for_ms,
+        .now = ms_clock_now(),
+    };
     struct restart_decision decision;
 
     if (!stop_permits_restart(s, worker)) {
@@ -291,8 +306,7 @@ static void decide(struct supervisor *s, struct worker *worker, const struct dea
         stop_advance(s);
         return;
     }
-    decision = restart_policy_decide(&s->window, &worker->backoff, death, was_ready, ready_for_ms,
-                                     ms_clock_now());
+    decision = restart_policy_decide(&s->window, &worker->backoff, death, &facts);
     switch (decision.action) {
     case RESTART_NOW:
         lifecycle_start(s, worker);
@@ -300,6 +314,12 @@ static void decide(struct supervisor *s, struct worker *worker, const struct dea
     case RESTART_DELAYED:
         ms_log(MS_LOG_INFO, "worker restarts later", MS_F_STR("worker", worker->name),
                MS_F_U64("delay_ms", decision.delay_ms));
+        lifecycle_set_deadline(worker, decision.delay_ms);
+        break;
+    case RESTART_UNABLE:
+        worker->unable = true;
+        ms_log(MS_LOG_ERROR, "worker cannot run until what it complains about is mended",
+               MS_F_STR("worker", worker->name), MS_F_U64("retry_ms", decision.delay_ms));
         lifecycle_set_deadline(worker, decision.delay_ms);
         break;
     case RESTART_GIVE_UP:
@@ -447,6 +467,10 @@ static void died(struct supervisor *s, struct worker *worker, int wait_status)
     worker->previous_end = death.end;
     worker->state = WORKER_WAITING;
     tell_neighbours(s, worker, death.end);
+    reload_worker_lost(s, worker);
+    if (worker->role->role == MS_ROLE_RAFTD) {
+        admin_on_raftd_lost(s->admin);
+    }
     level = death.class == DEATH_ASKED ? MS_LOG_INFO : MS_LOG_WARN;
     ms_log(level, death.class == DEATH_ASKED ? "worker stopped" : "worker died",
            MS_F_STR("worker", worker->name), MS_F_I64("pid", pid), MS_F_STR("cause", death.cause),

@@ -15,6 +15,9 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "common/log.h"
+#include "common/peer_url.h"
+
 #define BACKLOG       4096
 #define PORT_TEXT_MAX 5
 
@@ -32,62 +35,6 @@ int listeners_parse_host(const char *text, char *host, size_t host_bytes, struct
     }
     memmove(host, text, len);
     host[len] = '\0';
-    return MS_OK;
-}
-
-static int parse_port(const char *text, uint16_t *out)
-{
-    size_t len = strlen(text);
-    unsigned long port;
-
-    if (len == 0 || len > PORT_TEXT_MAX || strspn(text, "0123456789") != len) {
-        return MS_EINVAL;
-    }
-    port = strtoul(text, NULL, 10);
-    if (port == 0 || port > UINT16_MAX) {
-        return MS_EINVAL;
-    }
-    *out = (uint16_t)port;
-    return MS_OK;
-}
-
-int listeners_parse_url(const char *url, struct listen_address *out, struct ms_err *err)
-{
-    static const char *const schemes[] = {"http://", "https://"};
-    struct listen_address address;
-    const char *rest = NULL;
-    char host[MS_CONFIG_ADDR_BYTES];
-    const char *colon;
-    size_t host_len;
-    int rc;
-
-    for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
-        if (strncmp(url, schemes[i], strlen(schemes[i])) == 0) {
-            rest = url + strlen(schemes[i]);
-        }
-    }
-    if (rest == NULL) {
-        return ms_err_set(err, MS_EINVAL, 0, "\"%s\" does not begin with http://", url);
-    }
-    /* The last colon outside brackets; an IPv6 address without brackets would be ambiguous. */
-    colon = strrchr(rest, ':');
-    if (colon == NULL || strchr(colon, ']') != NULL) {
-        return ms_err_set(err, MS_EINVAL, 0, "\"%s\" has no port", url);
-    }
-    host_len = (size_t)(colon - rest);
-    if (host_len >= sizeof(host) || (memchr(rest, ':', host_len) != NULL && rest[0] != '[')) {
-        return ms_err_set(err, MS_EINVAL, 0, "the host in \"%s\" is not understood", url);
-    }
-    memcpy(host, rest, host_len);
-    host[host_len] = '\0';
-    rc = listeners_parse_host(host, address.host, sizeof(address.host), err);
-    if (rc != MS_OK) {
-        return rc;
-    }
-    if (parse_port(colon + 1, &address.port) != MS_OK) {
-        return ms_err_set(err, MS_EINVAL, 0, "the port in \"%s\" is not 1 to %d", url, UINT16_MAX);
-    }
-    *out = address;
     return MS_OK;
 }
 
@@ -211,18 +158,26 @@ static int open_api(const struct ms_config *config, struct listeners *out, struc
 static int open_peer(const struct ms_config *config, struct listeners *out, struct ms_err *err)
 {
     struct listen_address address;
-    char url[MS_CONFIG_ADDR_BYTES * 2];
+    struct ms_peer_url url;
+    char text[MS_PEER_URL_BYTES];
     int rc;
 
-    rc = ms_config_cluster_url(config, config->id, url, sizeof(url));
+    rc = ms_config_own_url(config, text, sizeof(text));
+    if (rc == MS_OK) {
+        rc = ms_peer_url_parse(text, strlen(text), &url);
+    }
     if (rc != MS_OK) {
         return ms_err_set(err, rc, 0, "member %ju has no URL in --cluster", (uintmax_t)config->id);
     }
-    rc = listeners_parse_url(url, &address, err);
-    if (rc != MS_OK) {
-        return rc;
+    _Static_assert(sizeof(address.host) >= sizeof(url.host), "room for every host");
+    memcpy(address.host, url.host, sizeof(url.host));
+    address.port = url.port;
+    rc = listeners_bind(&address, &out->peer_fd, err);
+    if (rc == MS_EBUSY && ms_config_cluster_size(config) == 1 && !config->join) {
+        ms_log_err(MS_LOG_WARN, "no port for peers: members cannot be added", err);
+        return MS_OK;
     }
-    return listeners_bind(&address, &out->peer_fd, err);
+    return rc;
 }
 
 int listeners_open(const struct ms_config *config, struct listeners *out, struct ms_err *err)
@@ -241,7 +196,7 @@ int listeners_open(const struct ms_config *config, struct listeners *out, struct
             goto out;
         }
     }
-    if (opened.peer_fd < 0 && ms_config_cluster_size(config) > 1) {
+    if (opened.peer_fd < 0) {
         rc = open_peer(config, &opened, err);
         if (rc != MS_OK) {
             goto out;

@@ -18,15 +18,12 @@ struct listen_address {
 
 struct listeners {
     int api_fd;     /* owned */
-    int peer_fd;    /* owned; -1 for a node without peers */
+    int peer_fd;    /* owned; -1 for a node that nobody can join, see listeners_open */
     bool activated; /* the API socket came from systemd */
 };
 
 /* Takes the brackets off an IPv6 address in brackets. MS_EINVAL: empty, too long or unbalanced. */
 int listeners_parse_host(const char *text, char *host, size_t host_bytes, struct ms_err *err);
-
-/* host and port of "http://HOST:PORT" or "https://HOST:PORT". MS_EINVAL names what is wrong. */
-int listeners_parse_url(const char *url, struct listen_address *out, struct ms_err *err);
 
 /*
  * A bound and listening TCP socket, non-blocking and O_CLOEXEC; the caller owns it. "::" takes IPv4
@@ -36,7 +33,9 @@ int listeners_bind(const struct listen_address *address, int *out_fd, struct ms_
 
 /*
  * The sockets of a configuration. Sockets passed by systemd (LISTEN_FDS) come first: one named
- * "peer" is the peers', another one the API's. Whatever is missing is bound here.
+ * "peer" is the peers', another one the API's. Whatever is missing is bound here, the peers' at the
+ * node's own URL. A node that is alone in --cluster may never meet a peer: if its port for them is
+ * in use, that is logged, and the node runs without.
  */
 int listeners_open(const struct ms_config *config, struct listeners *out, struct ms_err *err);
 void listeners_close(struct listeners *listeners);

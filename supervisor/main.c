@@ -64,6 +64,7 @@ static int run_node(int argc, char *const argv[])
     struct ms_err err = {0};
     int rc;
 
+    supervisor_hold_signals();
     options.argc = argc;
     options.argv = argv;
     options.environment = environ;

@@ -151,25 +151,26 @@ static uint64_t delay_ms(uint32_t nth)
 
 struct restart_decision restart_policy_decide(struct restart_window *window,
                                               struct restart_backoff *backoff,
-                                              const struct death *death, bool was_ready,
-                                              uint64_t ready_for_ms, struct ms_instant now)
+                                              const struct death *death,
+                                              const struct restart_facts *facts)
 {
     struct restart_decision decision = {.action = RESTART_NOW};
 
-    if (was_ready) {
+    if (facts->was_ready) {
         backoff->early_kills = 0;
-        if (ready_for_ms >= STABLE_MS) {
+        if (facts->ready_for_ms >= STABLE_MS) {
             backoff->faults = 0;
         }
     }
     switch (death->class) {
     case DEATH_CANNOT_RUN:
-        decision.action = RESTART_CANNOT_RUN;
+        decision.action = facts->may_recover ? RESTART_UNABLE : RESTART_CANNOT_RUN;
+        decision.delay_ms = facts->may_recover ? RESTART_DELAY_MAX_MS : 0;
         break;
     case DEATH_ASKED:
         break;
     case DEATH_OUTSIDE:
-        if (!was_ready) {
+        if (!facts->was_ready) {
             backoff->early_kills++;
             decision.action = RESTART_DELAYED;
             decision.delay_ms = delay_ms(backoff->early_kills);
@@ -179,7 +180,7 @@ struct restart_decision restart_policy_decide(struct restart_window *window,
         backoff->faults++;
         decision.action = RESTART_DELAYED;
         decision.delay_ms = delay_ms(backoff->faults);
-        if (window_exceeded(window, now)) {
+        if (window_exceeded(window, facts->now)) {
             decision.action = RESTART_GIVE_UP;
         }
         break;

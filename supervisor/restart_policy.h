@@ -33,7 +33,7 @@ enum death_class {
     DEATH_ASKED,      /* left with status 0 after STOP */
     DEATH_OUTSIDE,    /* killed by somebody else, and not by a crash */
     DEATH_OWN_FAULT,  /* crash signal, hang, broken protocol, or any exit nobody asked for */
-    DEATH_CANNOT_RUN, /* says itself that a retry is pointless */
+    DEATH_CANNOT_RUN, /* says itself that it lacks what it needs to run */
 };
 
 struct death_facts {
@@ -71,22 +71,28 @@ void restart_window_init(struct restart_window *window, uint64_t intensity, uint
 enum restart_action {
     RESTART_NOW,
     RESTART_DELAYED,
+    RESTART_UNABLE,     /* delayed by the longest delay, for as often as it takes */
     RESTART_GIVE_UP,    /* intensity exceeded */
     RESTART_CANNOT_RUN, /* stop the node: status 1 */
 };
 
 struct restart_decision {
     enum restart_action action;
-    uint64_t delay_ms; /* of RESTART_DELAYED */
+    uint64_t delay_ms; /* of RESTART_DELAYED and RESTART_UNABLE */
 };
 
-/*
- * Decides after one death and takes it into account. ready_for_ms is how long the incarnation had
- * been ready (0 if it never was).
- */
+/* What the decision after a death rests on, beside the death itself. */
+struct restart_facts {
+    bool was_ready;
+    bool may_recover;      /* what it needs may come back by itself: see worker_role */
+    uint64_t ready_for_ms; /* how long the incarnation had been ready; 0 if it never was */
+    struct ms_instant now;
+};
+
+/* Decides after one death and takes it into account. */
 struct restart_decision restart_policy_decide(struct restart_window *window,
                                               struct restart_backoff *backoff,
-                                              const struct death *death, bool was_ready,
-                                              uint64_t ready_for_ms, struct ms_instant now);
+                                              const struct death *death,
+                                              const struct restart_facts *facts);
 
 #endif

@@ -20,7 +20,17 @@ static uint64_t stop_deadline_ms(const struct supervisor *s, const struct worker
     if (s->stop_hurried) {
         return 0;
     }
-    return worker->role->role == MS_ROLE_STORAGED ? STOP_STORAGE_MS : STOP_QUICK_MS;
+    switch (worker->role->role) {
+    case MS_ROLE_STORAGED:
+        return STOP_STORAGE_MS;
+    case MS_ROLE_RAFTD: /* a leader hands over first, for which it takes an election timeout at most
+                         */
+        return STOP_QUICK_MS + s->config.election_timeout_ms;
+    case MS_ROLE_APID:
+    case MS_ROLE_SUPERVISOR:
+        break;
+    }
+    return STOP_QUICK_MS;
 }
 
 static uint64_t drain_deadline_ms(const struct supervisor *s)
@@ -38,6 +48,7 @@ static const struct ms_control_empty empty;
 static void order_stop(struct supervisor *s, struct worker *worker)
 {
     worker->state = WORKER_STOPPING;
+    worker->frozen_since = (struct ms_instant){0};
     lifecycle_set_deadline(worker, stop_deadline_ms(s, worker));
     lifecycle_send(s, worker, MS_CONTROL_STOP, &empty, NULL);
 }

@@ -15,6 +15,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "supervisor/cluster_key.h"
 #include "supervisor/notify.h"
 #include "supervisor/process.h"
 #include "supervisor/supervisor_private.h"
@@ -93,48 +94,9 @@ static void tell_all(struct supervisor *s, enum ms_control_type type, const void
     }
 }
 
-static int reload_config(struct supervisor *s, char note[ADMIN_NOTE_BYTES], struct ms_err *err)
+static int do_reload(void *ctx, struct ms_err *err)
 {
-    struct ms_control_reload reload;
-    const char *ignored = NULL;
-    int rc;
-
-    rc = ms_config_reload(s->options->argc, s->options->argv, s->options->environment, &s->config,
-                          &ignored, err);
-    if (rc != MS_OK) {
-        ms_log_err(MS_LOG_ERROR, "configuration not reloaded", err);
-        return rc;
-    }
-    ms_log_set_level((enum ms_log_level)s->config.log_level);
-    reload.config = s->config;
-    tell_all(s, MS_CONTROL_RELOAD, &reload);
-    if (ignored != NULL) {
-        (void)snprintf(note, ADMIN_NOTE_BYTES, "reloaded; %s changes with the next start", ignored);
-        ms_log(MS_LOG_WARN, "option cannot change at run time", MS_F_STR("option", ignored));
-    }
-    ms_log_plain(MS_LOG_INFO, "configuration reloaded");
-    return MS_OK;
-}
-
-static int do_reload(void *ctx, char note[ADMIN_NOTE_BYTES], struct ms_err *err)
-{
-    struct supervisor *s = ctx;
-    struct ms_err notify_err = {0};
-    bool announced = s->state == NODE_SERVING;
-    int rc;
-
-    if (s->state >= NODE_STOPPING) {
-        return ms_err_set(err, MS_EBUSY, 0, "the node is stopping");
-    }
-    if (announced) {
-        warn_unless_told(notify_reloading(&notify_err), &notify_err);
-    }
-    rc = reload_config(s, note, err);
-    /* Also after a failure: the node serves on with what it had. */
-    if (announced) {
-        warn_unless_told(notify_ready(&notify_err), &notify_err);
-    }
-    return rc;
+    return reload_begin(ctx, err);
 }
 
 static void do_set_log_level(void *ctx, enum ms_log_level level)
@@ -197,11 +159,57 @@ static void do_snapshot(void *ctx, struct admin_snapshot *out)
         struct admin_worker *row = &out->workers[i];
 
         memcpy(row->name, worker->name, sizeof(row->name));
-        row->state = worker_state_name(worker->state);
+        row->state = worker_state_name(worker);
         row->pid = worker->pid;
         row->restarts = worker->restarts;
         row->uptime_ms = worker_is_alive(worker) ? ms_clock_elapsed_ms(worker->started_at, now) : 0;
     }
+}
+
+/* Passes a request for the membership on to raftd, which may just be starting and finds it then. */
+static int do_ask_member(void *ctx, struct ms_control_member_request *request, struct ms_err *err)
+{
+    struct supervisor *s = ctx;
+    struct worker *raftd = worker_table_by_role(&s->workers, MS_ROLE_RAFTD, 0);
+
+    if (s->state >= NODE_STOPPING) {
+        return ms_err_set(err, MS_EBUSY, 0, "the node is stopping");
+    }
+    if (raftd == NULL || !worker_is_alive(raftd) || raftd->ending) {
+        return ms_err_set(err, MS_EUNAVAILABLE, 0, "raftd is being replaced; nothing was done");
+    }
+    request->head.deadline_ns = ms_clock_add_ms(ms_clock_now(), s->config.request_timeout_ms).ns;
+    lifecycle_send(s, raftd, MS_CONTROL_MEMBER_REQUEST, request, NULL);
+    return MS_OK;
+}
+
+void supervisor_removed(struct supervisor *s)
+{
+    if (s->state >= NODE_STOPPING) {
+        return;
+    }
+    ms_log(MS_LOG_WARN, "this node was removed from the cluster", MS_F_U64("id", s->config.id));
+    stop_begin(s, MS_EXIT_OK, "removed from the cluster");
+}
+
+/*
+ * Once entries were applied there is something to lose, and an empty log would be a loss. Until
+ * then it may be empty for long: a node that joins gets its first entry from a leader.
+ */
+static void note_use(struct supervisor *s)
+{
+    struct ms_metrics *store = ms_metrics_slot(s->metrics_page, MS_ROLE_STORAGED, 0);
+    struct ms_err err = {0};
+    bool failed;
+
+    if (s->datadir.was_used || ms_metrics_get(store, MS_METRIC_STORE_APPLIED) == 0) {
+        return;
+    }
+    failed = datadir_mark_used(&s->datadir, &s->config, &err) != MS_OK;
+    if (failed && !s->use_not_noted) { /* it is tried again, and complained about once */
+        ms_log_err(MS_LOG_ERROR, "data dir not marked as used", &err);
+    }
+    s->use_not_noted = failed;
 }
 
 /* ---- signals --------------------------------------------------------------------------------- */
@@ -219,12 +227,10 @@ static void on_stop_signal(uv_signal_t *handle, int signo)
 
 static void on_reload_signal(uv_signal_t *handle, int signo)
 {
-    struct supervisor *s = handle->data;
-    char note[ADMIN_NOTE_BYTES];
     struct ms_err err = {0};
 
     (void)signo;
-    (void)do_reload(s, note, &err); /* has logged what went wrong */
+    (void)reload_begin(handle->data, &err); /* has logged what went wrong */
 }
 
 static void on_child_signal(uv_signal_t *handle, int signo)
@@ -238,6 +244,7 @@ static void on_liveness(uv_timer_t *timer)
     struct supervisor *s = timer->data;
 
     conversation_check_liveness(s);
+    note_use(s);
     if (s->status_untold) {
         tell_status(s);
     }
@@ -295,6 +302,24 @@ static int make_pages(struct supervisor *s, struct ms_err *err)
     return MS_OK;
 }
 
+static sigset_t held_signals(void)
+{
+    sigset_t set;
+
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGTERM);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGHUP);
+    return set;
+}
+
+void supervisor_hold_signals(void)
+{
+    const sigset_t held = held_signals();
+
+    (void)sigprocmask(SIG_BLOCK, &held, NULL); /* fails only for another first argument */
+}
+
 static int start_signal(struct supervisor *s, uv_signal_t *handle, uv_signal_cb callback, int signo,
                         struct ms_err *err)
 {
@@ -324,10 +349,13 @@ static int start_handles(struct supervisor *s, struct ms_err *err)
                                                  .restart = do_restart,
                                                  .set_log_level = do_set_log_level,
                                                  .reload = do_reload,
-                                                 .stop = do_stop};
+                                                 .stop = do_stop,
+                                                 .ask_member = do_ask_member};
+    const sigset_t held = held_signals();
     int rc;
 
     lifecycle_init(s);
+    reload_init(s);
     start_timer(s, &s->liveness_timer, on_liveness,
                 s->config.liveness_deadline_ms / LIVENESS_TICKS);
     start_timer(s, &s->watchdog_timer, on_watchdog, notify_watchdog_interval_ms());
@@ -340,6 +368,9 @@ static int start_handles(struct supervisor *s, struct ms_err *err)
     }
     if (rc == MS_OK) {
         rc = start_signal(s, &s->on_chld, on_child_signal, SIGCHLD, err);
+    }
+    if (rc == MS_OK) { /* what was held comes now, and is handled as soon as the loop runs */
+        (void)sigprocmask(SIG_UNBLOCK, &held, NULL);
     }
     if (rc == MS_OK) {
         rc = admin_create(&s->loop, s->config.admin_socket, &actions, s, &s->admin, err);
@@ -354,6 +385,13 @@ static int set_up(struct supervisor *s, struct ms_err *err)
     rc = check_build(&s->config, err);
     if (rc != MS_OK) {
         return rc;
+    }
+    if (s->config.cluster_key_file[0] != '\0') {
+        rc = cluster_key_read(s->config.cluster_key_file, s->cluster_key, err);
+        if (rc != MS_OK) {
+            return rc;
+        }
+        s->has_cluster_key = true;
     }
     rc = process_open_self(&s->program_fd, err);
     if (rc != MS_OK) {
@@ -412,6 +450,7 @@ static void tear_down(struct supervisor *s)
     listeners_close(&s->listeners);
     datadir_close(&s->datadir);
     close_fd(s->program_fd);
+    explicit_bzero(s->cluster_key, sizeof(s->cluster_key));
 }
 
 static void run_loop(struct supervisor *s)
@@ -427,6 +466,7 @@ static void run_loop(struct supervisor *s)
     while (s->state != NODE_STOPPED) {
         (void)uv_run(&s->loop, UV_RUN_DEFAULT);
     }
+    note_use(s); /* a life that was too short for the timer */
 }
 
 enum ms_exit supervisor_run(const struct supervisor_options *options)

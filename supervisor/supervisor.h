@@ -27,4 +27,10 @@ struct supervisor_options {
  */
 enum ms_exit supervisor_run(const struct supervisor_options *options);
 
+/*
+ * Blocks the signals that supervisor_run handles, until it does. The first thing a program does:
+ * one that comes while it is still reading its configuration then stops it in order, with status 0.
+ */
+void supervisor_hold_signals(void);
+
 #endif

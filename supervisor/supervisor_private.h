@@ -1,6 +1,7 @@
 /*
  * supervisor_private: the state that supervisor.c (the node), lifecycle.c (its workers),
- * conversation.c (what they say) and stop.c (their end) work on. Nobody else includes this.
+ * conversation.c (what they say), reload.c and stop.c (their end) work on. Nobody else includes
+ * this.
  */
 #ifndef METASTORE_SUPERVISOR_SUPERVISOR_PRIVATE_H
 #define METASTORE_SUPERVISOR_SUPERVISOR_PRIVATE_H
@@ -16,6 +17,7 @@
 #include "supervisor/datadir.h"
 #include "supervisor/links.h"
 #include "supervisor/listeners.h"
+#include "supervisor/reload.h"
 #include "supervisor/restart_policy.h"
 #include "supervisor/supervisor.h"
 #include "supervisor/worker_table.h"
@@ -26,8 +28,9 @@
  *   NODE_STARTING  workers were started, not all have been ready at once yet
  *                    -> NODE_SERVING (all RUNNING), NODE_STOPPING
  *   NODE_SERVING   announced to the service manager; workers come and go
- *                    -> NODE_STOPPING (signal, admin `stop`, a worker that cannot run or kept
- * dying) NODE_STOPPING  workers stop, one stop order after the other
+ *                    -> NODE_STOPPING (signal, admin `stop`, removed from the cluster, a worker
+ *                       that cannot run or kept dying)
+ *   NODE_STOPPING  workers stop, one stop order after the other
  *                    -> NODE_STOPPED (no process left)
  *   NODE_STOPPED   the loop ends
  */
@@ -54,6 +57,8 @@ struct supervisor {
 
     int program_fd;
     struct datadir datadir;
+    bool has_cluster_key;
+    uint8_t cluster_key[MS_CLUSTER_KEY_BYTES]; /* goes to raftd alone */
     struct listeners listeners;
     int status_fd;
     int metrics_fd;
@@ -66,8 +71,10 @@ struct supervisor {
     struct worker_table workers;
     struct links links;
     struct restart_window window;
+    struct reload reload;
     struct ms_instant last_tick; /* of the liveness timer */
     bool status_untold;          /* the service manager had no room for the last status */
+    bool use_not_noted;          /* writing down that the data dir is in use failed */
 
     /* NODE_STOPPING */
     unsigned stop_order; /* the one that is stopping */
@@ -135,6 +142,9 @@ void stop_advance(struct supervisor *s);
 void stop_drained(struct supervisor *s, struct worker *worker);
 
 /* ---- supervisor.c ---------------------------------------------------------------------------- */
+
+/* The cluster has removed this node and raftd has nothing left to do: stops it, with status 0. */
+void supervisor_removed(struct supervisor *s);
 
 /* A worker became ready or was lost: tells the service manager when the node as a whole changed. */
 void supervisor_workers_changed(struct supervisor *s);

@@ -22,6 +22,7 @@ static const struct worker_role roles[] = {
     {.role = MS_ROLE_APID,
      .stop_order = 0,
      .drains = true,
+     .needs_foreign_files = true,
      .listener = MS_LISTENER_API,
      .restarts_metric = MS_METRIC_RESTARTS_APID},
 };
@@ -130,8 +131,11 @@ bool worker_is_alive(const struct worker *worker)
     return worker->pid > 0;
 }
 
-const char *worker_state_name(enum worker_state state)
+const char *worker_state_name(const struct worker *worker)
 {
-    assert((size_t)state < sizeof(state_names) / sizeof(state_names[0]));
-    return state_names[state];
+    if (worker->state == WORKER_WAITING && worker->unable) {
+        return "failing";
+    }
+    assert((size_t)worker->state < sizeof(state_names) / sizeof(state_names[0]));
+    return state_names[worker->state];
 }

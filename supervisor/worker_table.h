@@ -52,6 +52,7 @@ struct worker_role {
     enum ms_role role;
     unsigned stop_order;            /* lower ones stop first */
     bool drains;                    /* DRAIN and DRAINED come before STOP */
+    bool needs_foreign_files;       /* "cannot run" may be about a file that somebody mends */
     uint32_t listener;              /* enum ms_listener_kind it gets; 0 for none */
     enum ms_metric restarts_metric; /* in the supervisor's slot */
 };
@@ -84,11 +85,13 @@ struct worker {
     struct ms_instant ready_at; /* ns is 0 until READY */
     enum kill_reason kill_reason;
     bool ending; /* we sent a signal; SIGKILL follows when the timer fires */
+    bool unable; /* the incarnation before said that it cannot run, and none has been ready since */
+    bool reloading; /* it has not answered the newest RELOAD */
     struct worker_watch *watch;
 
     uv_timer_t timer; /* what it means follows from state and aborting */
     struct liveness liveness;
-    struct ms_instant frozen_since; /* while starting: seen stopped since then; 0: it is not */
+    struct ms_instant frozen_since; /* while not pinged: seen stopped since then; 0: it is not */
     struct restart_backoff backoff;
     enum ms_worker_end previous_end;
     uint64_t restarts;
@@ -120,7 +123,10 @@ unsigned worker_table_stop_orders(void);
 /* True while the worker has a process. */
 bool worker_is_alive(const struct worker *worker);
 
-/* "waiting", "starting", ...: the words that the admin socket uses. */
-const char *worker_state_name(enum worker_state state);
+/*
+ * "waiting", "starting", ...: the words that the admin socket uses; "failing" for one that waits to
+ * be tried again because it said that it cannot run.
+ */
+const char *worker_state_name(const struct worker *worker);
 
 #endif

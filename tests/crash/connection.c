@@ -16,13 +16,23 @@
 #include "tests/support/check.h"
 
 enum {
-    ANSWER_DEADLINE_S = 30,
+    ANSWER_DEADLINE_MS = 30000,
     REQUEST_BYTES = 4096
 };
 
 void connection_init(struct connection *connection, uint16_t port)
 {
-    connection->port = port;
+    const struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+
+    connection_init_at(connection, &address, ANSWER_DEADLINE_MS);
+}
+
+void connection_init_at(struct connection *connection, const struct sockaddr_in *address,
+                        unsigned deadline_ms)
+{
+    connection->address = *address;
+    connection->deadline_ms = deadline_ms;
     connection->fd = -1;
     connection->buffer = malloc(CONNECTION_BUFFER_BYTES);
     check_that(connection->buffer != NULL, "no memory for a connection");
@@ -45,10 +55,8 @@ void connection_fini(struct connection *connection)
 
 static int ensure_connected(struct connection *connection)
 {
-    const struct sockaddr_in address = {.sin_family = AF_INET,
-                                        .sin_port = htons(connection->port),
-                                        .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    const struct timeval deadline = {.tv_sec = ANSWER_DEADLINE_S};
+    const struct timeval deadline = {.tv_sec = connection->deadline_ms / 1000,
+                                     .tv_usec = connection->deadline_ms % 1000 * 1000};
     const int on = 1;
 
     if (connection->fd >= 0) {
@@ -57,8 +65,10 @@ static int ensure_connected(struct connection *connection)
     connection->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     check_that(connection->fd >= 0, "socket: %s", strerror(errno));
     (void)setsockopt(connection->fd, SOL_SOCKET, SO_RCVTIMEO, &deadline, sizeof(deadline));
+    (void)setsockopt(connection->fd, SOL_SOCKET, SO_SNDTIMEO, &deadline, sizeof(deadline));
     (void)setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    if (connect(connection->fd, (const struct sockaddr *)&address, sizeof(address)) != 0) {
+    if (connect(connection->fd, (const struct sockaddr *)&connection->address,
+                sizeof(connection->address)) != 0) {
         int failure = errno;
 
         disconnect(connection);

@@ -7,6 +7,7 @@
 #ifndef METASTORE_TESTS_CRASH_CONNECTION_H
 #define METASTORE_TESTS_CRASH_CONNECTION_H
 
+#include <netinet/in.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,8 +16,9 @@ enum {
 };
 
 struct connection {
-    uint16_t port;
-    int fd; /* -1: not connected */
+    struct sockaddr_in address;
+    unsigned deadline_ms; /* of each step of a request: connecting, sending, a part of the answer */
+    int fd;               /* -1: not connected */
     char *buffer;
 };
 
@@ -31,7 +33,11 @@ struct reply {
     uint64_t answered_ns; /* when the answer was complete */
 };
 
+/* To a port of this machine, with a deadline that nothing healthy comes near. */
 void connection_init(struct connection *connection, uint16_t port);
+/* To any address, with a deadline. */
+void connection_init_at(struct connection *connection, const struct sockaddr_in *address,
+                        unsigned deadline_ms);
 void connection_fini(struct connection *connection);
 
 /*

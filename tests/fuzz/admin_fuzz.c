@@ -45,13 +45,6 @@ static void set_log_level(void *ctx, enum ms_log_level level)
     }
 }
 
-static int reload(void *ctx, char note[ADMIN_NOTE_BYTES], struct ms_err *err)
-{
-    (void)ctx;
-    (void)note;
-    return ms_err_set(err, MS_EBUSY, 0, "the node is stopping");
-}
-
 static void stop(void *ctx)
 {
     (void)ctx;
@@ -74,12 +67,42 @@ static void check(char *answer)
     free(answer);
 }
 
+/* What a worker said that refused something, or remarks: of the fuzzer's making, too. */
+static char *reloaded(const struct admin_wish *wish)
+{
+    char text[sizeof(((struct ms_control_reloaded *)NULL)->text)] = "";
+
+    memcpy(text, page, page_bytes < sizeof(text) - 1 ? page_bytes : sizeof(text) - 1);
+    return admin_execute_reloaded(wish->json, page_bytes % 2 == 0 ? text : NULL, text);
+}
+
+/* Requests to raftd are well-formed; what it says to them is of the fuzzer's making, too. */
+static void execute(char *line, size_t len, const struct admin_actions *actions)
+{
+    struct ms_control_member_answer said = {.head.code = 0};
+    struct admin_wish wish;
+    char *answer = NULL;
+    int rc = admin_execute(line, len, actions, NULL, &answer, &wish);
+
+    if (rc == MS_EAGAIN && wish.kind == ADMIN_WISH_RELOAD) {
+        answer = reloaded(&wish);
+    } else if (rc == MS_EAGAIN) {
+        if (memchr(wish.request.peer_url, '\0', sizeof(wish.request.peer_url)) == NULL ||
+            (wish.request.head.id == 0 && wish.request.head.operation != MS_MEMBER_TRANSFER)) {
+            abort();
+        }
+        memcpy(&said, page, page_bytes < sizeof(said) ? page_bytes : sizeof(said));
+        said.text[sizeof(said.text) - 1] = '\0';
+        answer = admin_member_answer(&wish, (enum ms_member_code)said.head.code, said.text);
+    }
+    check(answer);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const struct admin_actions actions = {.snapshot = take_snapshot,
                                                  .restart = restart,
                                                  .set_log_level = set_log_level,
-                                                 .reload = reload,
                                                  .stop = stop};
     struct admin_input input = {0};
     size_t piece;
@@ -106,14 +129,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         data += now;
         size -= now;
         while ((rc = admin_input_line(&input, &line, &len)) == MS_OK) {
-            check(admin_execute(line, len, &actions, NULL));
+            execute(line, len, &actions);
         }
         if (rc == MS_ERANGE) { /* the connection ends here */
             return 0;
         }
     }
     if (admin_input_rest(&input, &line, &len) == MS_OK) {
-        check(admin_execute(line, len, &actions, NULL));
+        execute(line, len, &actions);
     }
     return 0;
 }

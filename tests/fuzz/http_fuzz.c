@@ -88,11 +88,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const char *at = (const char *)data;
     size_t left = size;
-    struct request_input input;
+    struct request_input input = {.framing = FRAMING_SOUND};
     struct api_request request;
     enum api_error error = API_ERROR_INTERNAL;
     uint8_t *scratch;
 
+    (void)framing_check(at, left, true); /* as a head, which is a matter of its own */
     input.method = next_line(&at, &left);
     input.target = next_line(&at, &left);
     input.if_match = next_header(&at, &left);

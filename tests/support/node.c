@@ -359,19 +359,23 @@ void node_kill_all(struct node *node)
     }
 }
 
-void node_power_cut(struct node *node)
+void node_forget_memory(const struct node *node)
 {
     char names[64][256];
-    size_t count;
+    size_t count = files_list(node->memory_dir, "", names, 64);
 
-    node_kill_all(node);
-    count = files_list(node->memory_dir, "", names, 64);
     for (size_t i = 0; i < count; i++) {
         char path[FILES_PATH_BYTES];
 
         files_path(path, sizeof(path), "%s/%s", node->memory_dir, names[i]);
         check_that(files_remove_tree(path), "remove %s", path);
     }
+}
+
+void node_power_cut(struct node *node)
+{
+    node_kill_all(node);
+    node_forget_memory(node);
 }
 
 void node_finish(struct node *node)

@@ -80,6 +80,8 @@ void node_kill_all(struct node *node);
 
 /* What a power cut leaves: node_kill_all, then all that was in memory is gone. */
 void node_power_cut(struct node *node);
+/* The second half of it, for a node that does not run any more. */
+void node_forget_memory(const struct node *node);
 
 /* At the end of a test that went well: node_stop unless it ended already. */
 void node_finish(struct node *node);

@@ -24,6 +24,21 @@ static int ctl(const char *first, const char *second, const char *third)
     return node_command(argv, out, sizeof(out));
 }
 
+/* metastorectl with the words of one line, separated by single blanks. */
+static int ctl_line(const char *line)
+{
+    const char *argv[12] = {node_ctl(), "-S", node.admin_path};
+    char words[256];
+    char *rest = words;
+    size_t count = 3;
+
+    (void)snprintf(words, sizeof(words), "%s", line);
+    while (rest != NULL && count < 11) {
+        argv[count++] = strsep(&rest, " ");
+    }
+    return node_command(argv, out, sizeof(out));
+}
+
 Test(admin, status_has_the_shape_that_scripts_rely_on)
 {
     static const char *const numbers[] = {"id",          "leader",         "term",
@@ -233,5 +248,77 @@ Test(admin, another_path_can_be_chosen_and_a_stale_socket_is_replaced)
     cr_assert(files_exist(path), "a killed node leaves its socket");
     node_start(&node, "--admin-socket", path, NULL);
     cr_assert_eq(ctl("status", NULL, NULL), 0, "%s", out);
+    node_finish(&node);
+}
+
+Test(admin, one_node_is_its_own_cluster)
+{
+    json_t *json;
+
+    node_start(&node, NULL);
+    ASSERT_STATUS(http_put(client, "/k", "v", &answer), 204); /* so it has elected itself */
+    cr_assert_eq(ctl_line("member list"), 0, "%s", out);
+    cr_assert_not_null(strstr(out, "1               voter  http://127.0.0.1:9021\n"), "%s", out);
+    cr_assert_eq(ctl_line("member list --json"), 0, "%s", out);
+    json = json_loads(out, 0, NULL);
+    cr_assert_eq(json_array_size(json), 1, "%s", out);
+    json_decref(json);
+    cr_assert_eq(ctl_line("leader"), 0, "%s", out);
+    cr_assert_not_null(strstr(out, "leader       1\n"), "%s", out);
+    cr_assert_eq(ctl_line("--json leader"), 0, "%s", out);
+    json = json_loads(out, 0, NULL);
+    cr_assert_eq(json_integer_value(json_object_get(json, "leader")), 1, "%s", out);
+    json_decref(json);
+    node_finish(&node);
+}
+
+Test(admin, changes_of_the_membership_that_cannot_be_are_refused_and_change_nothing)
+{
+    static const char *const lines[] = {
+        "member remove 1",                           /* the last voter */
+        "member remove 7",                           /* unknown */
+        "member promote 7",                          /* unknown */
+        "member update 7 http://127.0.0.1:7",        /* unknown */
+        "member add 1 http://127.0.0.1:7",           /* the id is taken */
+        "member add 2 http://127.0.0.1:9021",        /* the URL is taken */
+        "member add 2 http://127.0.0.1:0",           /* no port */
+        "member add 2 http://192.0.2.1:7 --learner", /* elsewhere, and there is no cluster key */
+        "member add 0 http://127.0.0.1:7",           /* no id */
+        "member add http://127.0.0.1:7 2",           /* the wrong way round */
+        "leader transfer 7",                         /* unknown */
+        "member",
+        "member add 2",
+        "leader transfer 1 2",
+    };
+
+    node_start(&node, NULL);
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        cr_assert_eq(ctl_line(lines[i]), 1, "%s: %s", lines[i], out);
+        cr_assert_eq(strncmp(out, "error: ", 7), 0, "%s: %s", lines[i], out);
+    }
+    cr_assert_eq(ctl_line("member list"), 0, "%s", out);
+    cr_assert_not_null(strstr(out, "1               voter  http://127.0.0.1:9021\n"), "%s", out);
+    cr_assert_eq(strchr(strchr(out, '\n') + 1, '\n')[1], '\0', "more than one member: %s", out);
+    ASSERT_STATUS(http_put(client, "/k", "v", &answer), 204);
+    node_finish(&node);
+}
+
+/* A learner counts for no quorum: it can be added before it runs, and taken away again. */
+Test(admin, a_learner_comes_and_goes)
+{
+    node_start(&node, NULL);
+    cr_assert_eq(ctl_line("member add 2 http://127.0.0.1:7 --learner"), 0, "%s", out);
+    cr_assert_eq(ctl_line("member list"), 0, "%s", out);
+    cr_assert_not_null(strstr(out, "2             learner  http://127.0.0.1:7\n"), "%s", out);
+    ASSERT_STATUS(http_put(client, "/k", "v", &answer), 204);
+    cr_assert_eq(ctl_line("member promote 2"), 1, "it was never there: %s", out);
+    cr_assert_eq(ctl_line("member update 2 http://127.0.0.1:8"), 0, "%s", out);
+    cr_assert_eq(ctl_line("member list"), 0, "%s", out);
+    cr_assert_not_null(strstr(out, "http://127.0.0.1:8\n"), "%s", out);
+    (void)admin_wait_replaced(&node, "raftd", admin_kill_worker(&node, "raftd", SIGKILL));
+    cr_assert_eq(ctl_line("member remove 2 --json"), 0, "%s", out);
+    cr_assert_str_eq(out, "{\"ok\":true}\n");
+    cr_assert_eq(ctl_line("member list"), 0, "%s", out);
+    cr_assert_null(strstr(out, "learner"), "%s", out);
     node_finish(&node);
 }

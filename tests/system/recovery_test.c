@@ -361,11 +361,50 @@ Test(recovery, left_overs_in_memory_of_a_node_that_is_gone_are_removed)
     node_finish(&node);
 }
 
-Test(recovery, a_memory_dir_that_is_not_there_is_replaced_with_a_warning)
+/* It looks like a log that was never written, but the identity file knows better. */
+Test(recovery, a_log_that_is_gone_as_a_whole_is_missed)
 {
-    node_start(&node, "--memory-dir", "/nowhere/at/all", NULL);
-    cr_assert(node_log_has(&node, "warn"));
+    char kept[FILES_PATH_BYTES];
+
+    files_path(wal_dir, sizeof(wal_dir), "%s/wal", node.node_dir);
+    files_path(kept, sizeof(kept), "%s/kept", node.dir);
+    node_start(&node, NULL);
     ASSERT_STATUS(http_put(client, "/k", "v", &answer), 204);
+    node_stop(&node);
+    cr_assert_eq(rename(wal_dir, kept), 0);
+    for (int i = 0; i < 2; i++) { /* also when the first try has left an empty log behind */
+        cr_assert_eq(node_run(&node, &(struct node_launch){0}), 1);
+        cr_assert(node_log_has(&node, "was in use, but its log is empty"));
+        cr_assert(node_log_has(&node, node.node_dir));
+    }
+    cr_assert(files_remove_tree(wal_dir));
+    cr_assert_eq(rename(kept, wal_dir), 0);
+    node_start(&node, NULL);
+    reconnect();
     ASSERT_STATUS(http_get(client, "/k", &answer), 200);
+    assert_body("v");
+    node_finish(&node);
+}
+
+/* A node that joins has no entries until a leader sends some: that is no loss. */
+Test(recovery, a_node_that_waits_to_join_may_be_restarted_with_an_empty_log)
+{
+    const char *arguments[] = {
+        "--id", "2", "--join", "--cluster", "http://127.0.0.1:1,http://127.0.0.1:2", NULL};
+    struct admin_worker storaged;
+    char saved[sizeof(node.admin_path)];
+
+    (void)snprintf(saved, sizeof(saved), "%s", node.admin_path);
+    (void)snprintf(node.admin_path, sizeof(node.admin_path), "%s/2/admin.sock", node.data_dir);
+    for (int i = 0; i < 2; i++) {
+        node_spawn(&node, &(struct node_launch){.arguments = arguments});
+        node_wait_ready(&node);
+        storaged = admin_worker(&node, "storaged");
+        (void)admin_kill_worker(&node, "storaged", SIGKILL);
+        (void)admin_wait_replaced(&node, "storaged", storaged.pid);
+        node_stop(&node);
+    }
+    (void)snprintf(node.admin_path, sizeof(node.admin_path), "%s", saved);
+    cr_assert_not(node_log_has(&node, "its log is empty"));
     node_finish(&node);
 }

@@ -171,6 +171,25 @@ Test(start, a_read_only_data_dir_is_1)
     node_finish(&node);
 }
 
+Test(start, a_memory_dir_that_is_no_directory_is_1)
+{
+    char path[FILES_PATH_BYTES];
+
+    assert_refused(1, "open memory directory /nowhere/at/all: No such file or directory",
+                   ARGUMENTS("--memory-dir", "/nowhere/at/all"));
+    files_path(path, sizeof(path), "%s/file", node.dir);
+    files_write(path, "x", 1);
+    assert_refused(1, path, ARGUMENTS("--memory-dir", path));
+    node_finish(&node);
+}
+
+Test(start, a_key_file_that_is_not_there_is_1)
+{
+    assert_refused(1, "/nowhere.key: No such file or directory",
+                   ARGUMENTS("--cluster-key-file", "/nowhere.key"));
+    node_finish(&node);
+}
+
 Test(start, the_identity_file_is_checked)
 {
     char path[FILES_PATH_BYTES];

@@ -20,6 +20,7 @@
 
 #include "apid/apid.h"
 #include "common/clock.h"
+#include "common/command.h"
 
 #define FIXTURE_ORIGIN       77
 #define FIXTURE_BODY_MAX     4096
@@ -95,14 +96,20 @@ static inline void fixture_link_storaged(void)
     fixture_link(MS_LINK_API_STORE, MS_ROLE_STORAGED, &fixture.storaged);
 }
 
-static inline void fixture_status(node_id leader, raft_index commit)
+static inline void fixture_status_of(enum ms_raft_role role, node_id leader, raft_index commit)
 {
     static struct ms_raft_status status;
 
     status.self = 1;
+    status.role = role;
     status.leader = leader;
     status.commit = commit;
     ms_status_page_write(fixture.status_page, &status, true);
+}
+
+static inline void fixture_status(node_id leader, raft_index commit)
+{
+    fixture_status_of(MS_RAFT_NONE, leader, commit);
 }
 
 /* tls may be NULL. */
@@ -157,9 +164,7 @@ static inline void fixture_turn(void)
     links_receive(apid);
     http_run(apid->http, apid->has_answered ? 0 : 1);
     apid->has_answered = false;
-    api_expire(apid, ms_clock_now());
-    api_propose(apid);
-    reads_pump(&apid->reads);
+    api_pump(apid, ms_clock_now());
     links_flush(apid);
 }
 
@@ -271,6 +276,59 @@ static inline void fixture_wait_for(size_t count)
                      "%zu requests wait", fixture.apid.waiting_count);
         fixture_turn();
     }
+}
+
+static inline void fixture_expect_start(const char *response, const char *start)
+{
+    cr_assert_eq(strncmp(response, start, strlen(start)), 0, "%s", response);
+}
+
+static inline void fixture_expect_part(const char *response, const char *part)
+{
+    cr_assert_not_null(strcasestr(response, part), "no %s in: %s", part, response);
+}
+
+static inline void fixture_start_put(int fd, const char *key, const char *value)
+{
+    char request[1024];
+
+    (void)snprintf(request, sizeof(request),
+                   "PUT %s HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n%s", key,
+                   strlen(value), value);
+    fixture_send(fd, request);
+}
+
+/* Takes the next proposal off the link and checks its key. */
+static inline struct ms_op_id fixture_expect_proposal(const char *key, struct ms_command *out)
+{
+    struct ms_ipc_message message = fixture_message(&fixture.raftd, MS_IPC_PROPOSE);
+    struct ms_propose propose;
+
+    memcpy(&propose, message.body, sizeof(propose));
+    cr_assert_eq(ms_command_decode(message.tail, message.tail_bytes, out), MS_OK);
+    cr_assert_eq(out->key_bytes, strlen(key), "%.*s", (int)out->key_bytes, (const char *)out->key);
+    cr_assert_arr_eq(out->key, key, strlen(key));
+    cr_assert_eq(out->id.seq, propose.id.seq);
+    cr_assert_eq(propose.id.origin, FIXTURE_ORIGIN);
+    cr_assert_gt(propose.deadline_ns, ms_clock_now().ns);
+    ms_link_release(&fixture.raftd);
+    return propose.id;
+}
+
+static inline void fixture_apply(struct ms_op_id id, enum ms_result_code code, uint64_t revision)
+{
+    struct ms_apply_result result = {.id = id, .revision = revision, .code = code};
+
+    cr_assert_eq(ms_link_send(&fixture.storaged, MS_IPC_APPLY_RESULT, &result), MS_OK);
+    ms_link_flush(&fixture.storaged);
+}
+
+static inline void fixture_refuse(struct ms_op_id id, enum ms_refusal reason)
+{
+    struct ms_propose_refused refused = {.id = id, .reason = reason};
+
+    cr_assert_eq(ms_link_send(&fixture.raftd, MS_IPC_PROPOSE_REFUSED, &refused), MS_OK);
+    ms_link_flush(&fixture.raftd);
 }
 
 #endif

@@ -8,59 +8,6 @@
 #include "tests/unit/apid/api_fixture.h"
 #include "tests/unit/apid/store_fixture.h"
 
-static void expect_start(const char *response, const char *start)
-{
-    cr_assert_eq(strncmp(response, start, strlen(start)), 0, "%s", response);
-}
-
-static void expect_part(const char *response, const char *part)
-{
-    cr_assert_not_null(strcasestr(response, part), "no %s in: %s", part, response);
-}
-
-static void start_put(int fd, const char *key, const char *value)
-{
-    char request[1024];
-
-    (void)snprintf(request, sizeof(request),
-                   "PUT %s HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n%s", key,
-                   strlen(value), value);
-    fixture_send(fd, request);
-}
-
-/* Takes the next proposal off the link and checks its key. */
-static struct ms_op_id expect_proposal(const char *key, struct ms_command *out)
-{
-    struct ms_ipc_message message = fixture_message(&fixture.raftd, MS_IPC_PROPOSE);
-    struct ms_propose propose;
-
-    memcpy(&propose, message.body, sizeof(propose));
-    cr_assert_eq(ms_command_decode(message.tail, message.tail_bytes, out), MS_OK);
-    cr_assert_eq(out->key_bytes, strlen(key), "%.*s", (int)out->key_bytes, (const char *)out->key);
-    cr_assert_arr_eq(out->key, key, strlen(key));
-    cr_assert_eq(out->id.seq, propose.id.seq);
-    cr_assert_eq(propose.id.origin, FIXTURE_ORIGIN);
-    cr_assert_gt(propose.deadline_ns, ms_clock_now().ns);
-    ms_link_release(&fixture.raftd);
-    return propose.id;
-}
-
-static void apply(struct ms_op_id id, enum ms_result_code code, uint64_t revision)
-{
-    struct ms_apply_result result = {.id = id, .revision = revision, .code = code};
-
-    cr_assert_eq(ms_link_send(&fixture.storaged, MS_IPC_APPLY_RESULT, &result), MS_OK);
-    ms_link_flush(&fixture.storaged);
-}
-
-static void refuse(struct ms_op_id id, enum ms_refusal reason)
-{
-    struct ms_propose_refused refused = {.id = id, .reason = reason};
-
-    cr_assert_eq(ms_link_send(&fixture.raftd, MS_IPC_PROPOSE_REFUSED, &refused), MS_OK);
-    ms_link_flush(&fixture.raftd);
-}
-
 Test(api, put_is_proposed_and_answered_when_applied)
 {
     struct ms_command command;
@@ -70,20 +17,20 @@ Test(api, put_is_proposed_and_answered_when_applied)
 
     fixture_start(1000);
     fd = fixture_connect(fixture.port);
-    start_put(fd, "/a", "value");
-    id = expect_proposal("/a", &command);
+    fixture_start_put(fd, "/a", "value");
+    id = fixture_expect_proposal("/a", &command);
     cr_assert_eq(command.kind, MS_COMMAND_PUT);
     cr_assert_eq(command.value_bytes, 5);
     cr_assert_arr_eq(command.value, "value", 5);
     cr_assert_eq(command.ack_seq, id.seq);
-    apply(id, MS_RESULT_OK, 42);
+    fixture_apply(id, MS_RESULT_OK, 42);
     response = fixture_receive(fd, false);
-    expect_start(response, "HTTP/1.1 204 No Content\r\n");
-    expect_part(response, "etag: \"42\"\r\n");
+    fixture_expect_start(response, "HTTP/1.1 204 No Content\r\n");
+    fixture_expect_part(response, "etag: \"42\"\r\n");
     cr_assert_null(strcasestr(response, "content-length"));
     cr_assert_eq(fixture.apid.waiting_count, 0);
-    start_put(fd, "/b", "");
-    id = expect_proposal("/b", &command);
+    fixture_start_put(fd, "/b", "");
+    id = fixture_expect_proposal("/b", &command);
     cr_assert_eq(command.ack_seq, 2, "the first is answered");
     (void)close(fd);
 }
@@ -96,20 +43,20 @@ Test(api, results_become_status_codes)
     fixture_start(1000);
     fd = fixture_connect(fixture.port);
     fixture_send(fd, "DELETE /a HTTP/1.1\r\nHost: x\r\n\r\n");
-    apply(expect_proposal("/a", &command), MS_RESULT_OK, 3);
+    fixture_apply(fixture_expect_proposal("/a", &command), MS_RESULT_OK, 3);
     cr_assert_eq(command.kind, MS_COMMAND_DELETE);
-    expect_start(fixture_receive(fd, false), "HTTP/1.1 204");
+    fixture_expect_start(fixture_receive(fd, false), "HTTP/1.1 204");
     fixture_send(fd, "DELETE /a HTTP/1.1\r\nHost: x\r\n\r\n");
-    apply(expect_proposal("/a", &command), MS_RESULT_NOT_FOUND, 3);
-    expect_start(fixture_receive(fd, false), "HTTP/1.1 404");
+    fixture_apply(fixture_expect_proposal("/a", &command), MS_RESULT_NOT_FOUND, 3);
+    fixture_expect_start(fixture_receive(fd, false), "HTTP/1.1 404");
     fixture_send(fd, "DELETE /a HTTP/1.1\r\nHost: x\r\nIf-Match: \"9\"\r\n\r\n");
-    apply(expect_proposal("/a", &command), MS_RESULT_CONDITION_FAILED, 3);
+    fixture_apply(fixture_expect_proposal("/a", &command), MS_RESULT_CONDITION_FAILED, 3);
     cr_assert_eq(command.condition, MS_CONDITION_MOD_REVISION);
     cr_assert_eq(command.revision, 9);
-    expect_start(fixture_receive(fd, false), "HTTP/1.1 412");
+    fixture_expect_start(fixture_receive(fd, false), "HTTP/1.1 412");
     fixture_send(fd, "DELETE /a HTTP/1.1\r\nHost: x\r\n\r\n");
-    apply(expect_proposal("/a", &command), MS_RESULT_FORGOTTEN, 3);
-    expect_start(fixture_receive(fd, false), "HTTP/1.1 500");
+    fixture_apply(fixture_expect_proposal("/a", &command), MS_RESULT_FORGOTTEN, 3);
+    fixture_expect_start(fixture_receive(fd, false), "HTTP/1.1 500");
     (void)close(fd);
 }
 
@@ -129,57 +76,14 @@ Test(api, refusals_become_status_codes)
     fixture_start(1000);
     fd = fixture_connect(fixture.port);
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        start_put(fd, "/a", "v");
-        refuse(expect_proposal("/a", &command), rows[i].reason);
+        fixture_start_put(fd, "/a", "v");
+        fixture_refuse(fixture_expect_proposal("/a", &command), rows[i].reason);
         response = fixture_receive(fd, false);
-        expect_start(response, rows[i].start);
+        fixture_expect_start(response, rows[i].start);
         if (rows[i].reason == MS_REFUSED_NO_LEADER) {
-            expect_part(response, "retry-after: 1\r\n");
+            fixture_expect_part(response, "retry-after: 1\r\n");
         }
     }
-    (void)close(fd);
-}
-
-Test(api, unanswered_is_proposed_again_with_the_same_id)
-{
-    struct ms_command command;
-    struct ms_op_id first;
-    struct ms_op_id again;
-    int fd;
-
-    fixture_start(2000);
-    fd = fixture_connect(fixture.port);
-    start_put(fd, "/a", "v");
-    first = expect_proposal("/a", &command);
-    fixture_link_raftd();
-    again = expect_proposal("/a", &command);
-    cr_assert_eq(again.seq, first.seq);
-    fixture_link_storaged();
-    again = expect_proposal("/a", &command);
-    cr_assert_eq(again.seq, first.seq);
-    cr_assert_eq(ms_metrics_get(fixture.apid.metrics, MS_METRIC_API_RESENT), 2);
-    apply(again, MS_RESULT_OK, 2);
-    expect_start(fixture_receive(fd, false), "HTTP/1.1 204");
-    apply(again, MS_RESULT_OK, 2); /* the answer to the other copy */
-    fixture_turn();
-    (void)close(fd);
-}
-
-Test(api, refusal_of_a_second_copy_is_no_refusal)
-{
-    struct ms_command command;
-    const char *response;
-    int fd;
-
-    fixture_start(2000);
-    fd = fixture_connect(fixture.port);
-    start_put(fd, "/a", "v");
-    (void)expect_proposal("/a", &command);
-    fixture_link_raftd();
-    refuse(expect_proposal("/a", &command), MS_REFUSED_NO_LEADER);
-    response = fixture_receive(fd, false);
-    expect_start(response, "HTTP/1.1 504");
-    expect_part(response, "unknown");
     (void)close(fd);
 }
 
@@ -191,11 +95,11 @@ Test(api, what_a_dead_neighbour_had_published_counts)
 
     fixture_start(2000);
     fd = fixture_connect(fixture.port);
-    start_put(fd, "/a", "v");
-    apply(expect_proposal("/a", &command), MS_RESULT_OK, 2);
+    fixture_start_put(fd, "/a", "v");
+    fixture_apply(fixture_expect_proposal("/a", &command), MS_RESULT_OK, 2);
     links_on_peer_down(&fixture.apid, &down);
     cr_assert_not(ms_link_is_open(&fixture.apid.storaged.link));
-    expect_start(fixture_receive(fd, false), "HTTP/1.1 204");
+    fixture_expect_start(fixture_receive(fd, false), "HTTP/1.1 204");
     (void)close(fd);
 }
 
@@ -208,69 +112,13 @@ Test(api, requests_wait_while_raftd_is_away)
     fixture_start(2000);
     links_on_peer_down(&fixture.apid, &down);
     fd = fixture_connect(fixture.port);
-    start_put(fd, "/a", "v");
+    fixture_start_put(fd, "/a", "v");
     fixture_wait_for(1);
     fixture_link_raftd();
-    apply(expect_proposal("/a", &command), MS_RESULT_OK, 2);
-    expect_start(fixture_receive(fd, false), "HTTP/1.1 204");
+    fixture_apply(fixture_expect_proposal("/a", &command), MS_RESULT_OK, 2);
+    fixture_expect_start(fixture_receive(fd, false), "HTTP/1.1 204");
     cr_assert_eq(ms_metrics_get(fixture.apid.metrics, MS_METRIC_API_RESENT), 0);
     (void)close(fd);
-}
-
-Test(api, deadline_says_that_the_outcome_is_unknown)
-{
-    struct ms_command command;
-    struct ms_op_id id;
-    const char *response;
-    int fd;
-
-    fixture_start(50);
-    fd = fixture_connect(fixture.port);
-    start_put(fd, "/a", "v");
-    id = expect_proposal("/a", &command);
-    response = fixture_receive(fd, false);
-    expect_start(response, "HTTP/1.1 504 Gateway Timeout\r\n");
-    expect_part(response, "the outcome is unknown");
-    apply(id, MS_RESULT_OK, 2); /* too late: nobody waits */
-    fixture_turn();
-    start_put(fd, "/b", "v");
-    (void)expect_proposal("/b", &command);
-    cr_assert_eq(command.ack_seq, 2, "given up is acknowledged");
-    (void)close(fd);
-}
-
-Test(api, full_ring_keeps_everything_in_order)
-{
-    enum {
-        CLIENTS = 60
-    };
-    struct ms_command command;
-    char value[513];
-    char key[16];
-    int fds[CLIENTS];
-
-    fixture_start(4000);
-    memset(value, 'v', 512);
-    value[512] = '\0';
-    for (int i = 0; i < CLIENTS; i++) {
-        fds[i] = fixture_connect(fixture.port);
-        (void)snprintf(key, sizeof(key), "/k%d", i);
-        start_put(fds[i], key, value);
-        fixture_wait_for((size_t)i + 1);
-    }
-    cr_assert_not_null(inflight_next_unsent(&fixture.apid.writes), "the ring holds them all");
-    for (int i = 0; i < CLIENTS; i++) {
-        struct ms_op_id id;
-
-        (void)snprintf(key, sizeof(key), "/k%d", i);
-        id = expect_proposal(key, &command);
-        cr_assert_eq(id.seq, (uint64_t)i + 1);
-        apply(id, MS_RESULT_OK, id.seq + 1);
-        expect_start(fixture_receive(fds[i], false), "HTTP/1.1 204");
-    }
-    for (int i = 0; i < CLIENTS; i++) {
-        (void)close(fds[i]);
-    }
 }
 
 Test(api, proposals_larger_than_the_link_takes_are_too_large)
@@ -288,7 +136,7 @@ Test(api, proposals_larger_than_the_link_takes_are_too_large)
     (void)sprintf(request + at, " HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s",
                   FIXTURE_BODY_MAX, value);
     fd = fixture_connect(fixture.port);
-    expect_start(fixture_ask(fd, request), "HTTP/1.1 413");
+    fixture_expect_start(fixture_ask(fd, request), "HTTP/1.1 413");
     cr_assert_eq(fixture.apid.waiting_count, 0);
     free(request);
     (void)close(fd);
@@ -305,11 +153,11 @@ Test(api, full_memory_refuses_puts_and_takes_deletes)
     ms_link_flush(&fixture.storaged);
     fixture_turn();
     fd = fixture_connect(fixture.port);
-    start_put(fd, "/a", "v");
-    expect_start(fixture_receive(fd, false), "HTTP/1.1 507 Insufficient Storage\r\n");
+    fixture_start_put(fd, "/a", "v");
+    fixture_expect_start(fixture_receive(fd, false), "HTTP/1.1 507 Insufficient Storage\r\n");
     fixture_send(fd, "DELETE /a HTTP/1.1\r\nHost: x\r\n\r\n");
-    apply(expect_proposal("/a", &command), MS_RESULT_OK, 3);
-    expect_start(fixture_receive(fd, false), "HTTP/1.1 204");
+    fixture_apply(fixture_expect_proposal("/a", &command), MS_RESULT_OK, 3);
+    fixture_expect_start(fixture_receive(fd, false), "HTTP/1.1 204");
     (void)close(fd);
 }
 
@@ -321,8 +169,8 @@ Test(api, reads_without_a_store_wait_until_their_deadline)
     fixture_start(50);
     fd = fixture_connect(fixture.port);
     response = fixture_ask(fd, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
-    expect_start(response, "HTTP/1.1 504");
-    expect_part(response, "nothing was read");
+    fixture_expect_start(response, "HTTP/1.1 504");
+    fixture_expect_part(response, "nothing was read");
     cr_assert_eq(fixture.apid.waiting_count, 0);
     (void)close(fd);
 }
@@ -370,15 +218,15 @@ Test(api, linearizable_read_asks_for_an_index)
     open_store(1, 0);
     fd = fixture_connect(fixture.port);
     response = fixture_ask(fd, "GET /a?consistency=serializable HTTP/1.1\r\nHost: x\r\n\r\n");
-    expect_start(response, "HTTP/1.1 200");
-    expect_part(response, "\r\netag: \"2\"\r\n");
-    expect_part(response, "\r\n\r\nvalue");
+    fixture_expect_start(response, "HTTP/1.1 200");
+    fixture_expect_part(response, "\r\netag: \"2\"\r\n");
+    fixture_expect_part(response, "\r\n\r\nvalue");
     fixture_send(fd, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
     answer_index(STORE_APPLIED);
-    expect_start(fixture_receive(fd, false), "HTTP/1.1 200");
+    fixture_expect_start(fixture_receive(fd, false), "HTTP/1.1 200");
     fixture_send(fd, "HEAD /b HTTP/1.1\r\nHost: x\r\n\r\n");
     answer_index(STORE_APPLIED);
-    expect_start(fixture_receive(fd, true), "HTTP/1.1 404");
+    fixture_expect_start(fixture_receive(fd, true), "HTTP/1.1 404");
     view_close(&fixture.apid.view);
     store_remove();
     (void)close(fd);
@@ -407,7 +255,7 @@ Test(api, read_waits_for_the_store_to_catch_up)
     done.request = wait.request;
     cr_assert_eq(ms_link_send(&fixture.storaged, MS_IPC_WAIT_DONE, &done), MS_OK);
     ms_link_flush(&fixture.storaged);
-    expect_start(fixture_receive(fd, false), "HTTP/1.1 200");
+    fixture_expect_start(fixture_receive(fd, false), "HTTP/1.1 200");
     view_close(&fixture.apid.view);
     store_remove();
     (void)close(fd);
@@ -426,7 +274,7 @@ Test(api, reads_go_on_without_storaged_unless_it_died_of_its_own_fault)
     open_store(1, 0);
     fd = fixture_connect(fixture.port);
     links_on_peer_down(&fixture.apid, &down);
-    expect_start(fixture_ask(fd, request), "HTTP/1.1 200");
+    fixture_expect_start(fixture_ask(fd, request), "HTTP/1.1 200");
     fixture_link_storaged();
     down.end = MS_END_OWN_FAULT;
     links_on_peer_down(&fixture.apid, &down);
@@ -434,7 +282,33 @@ Test(api, reads_go_on_without_storaged_unless_it_died_of_its_own_fault)
     fixture_wait_for(1);
     fixture_link_storaged();
     open_store(2, 0);
-    expect_start(fixture_receive(fd, false), "HTTP/1.1 200");
+    fixture_expect_start(fixture_receive(fd, false), "HTTP/1.1 200");
+    view_close(&fixture.apid.view);
+    store_remove();
+    (void)close(fd);
+}
+
+/* A follower that was brought back by a snapshot reads from another file. */
+Test(api, reads_move_over_when_the_store_becomes_another_one)
+{
+    static const char request[] = "GET /a?consistency=serializable HTTP/1.1\r\nHost: x\r\n\r\n";
+    int fd;
+
+    store_create();
+    (void)store_put("/a", "value", 5);
+    store_seal();
+    fixture_start(2000);
+    fixture_status_of(MS_RAFT_FOLLOWER, 2, STORE_APPLIED);
+    open_store(1, 0);
+    fd = fixture_connect(fixture.port);
+    fixture_expect_start(fixture_ask(fd, request), "HTTP/1.1 200");
+    fixture_send(fd, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    fixture_wait_for(1);
+    open_store(2, 0); /* while a read waits for its index */
+    answer_index(STORE_APPLIED);
+    fixture_expect_start(fixture_receive(fd, false), "HTTP/1.1 200");
+    cr_assert_eq(fixture.apid.view.epoch, 2);
+    fixture_expect_start(fixture_ask(fd, request), "HTTP/1.1 200");
     view_close(&fixture.apid.view);
     store_remove();
     (void)close(fd);
@@ -457,12 +331,12 @@ Test(api, client_that_resets_its_stream_is_forgotten)
     cr_assert_eq(send(fd, preface, sizeof(preface) - 1, 0), (ssize_t)sizeof(preface) - 1);
     cr_assert_eq(send(fd, settings, sizeof(settings), 0), (ssize_t)sizeof(settings));
     cr_assert_eq(send(fd, headers, sizeof(headers), 0), (ssize_t)sizeof(headers));
-    id = expect_proposal("/a", &command);
+    id = fixture_expect_proposal("/a", &command);
     cr_assert_eq(http_open_exchanges(fixture.apid.http), 1);
     cr_assert_eq(send(fd, reset, sizeof(reset), 0), (ssize_t)sizeof(reset));
     fixture_wait_for(0);
     cr_assert_eq(http_open_exchanges(fixture.apid.http), 0);
-    apply(id, MS_RESULT_OK, 2);
+    fixture_apply(id, MS_RESULT_OK, 2);
     fixture_turn();
     (void)close(fd);
 }

@@ -191,6 +191,57 @@ Test(http, broken_chunks_get_400)
     (void)close(fd);
 }
 
+/* The bytes behind such a request may be its body or another request: nobody may act on them. */
+Test(http, doubtful_framing_gets_400_and_the_connection_ends)
+{
+    static const char *const requests[] = {
+        "PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "0\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+        "PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\nHost: x\r\n\r\n"
+        "3\r\nabc\r\n0\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+        "PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc"
+        "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /livez HTTP/1.1\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+        "PUT /a HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "0\r\n\r\n",
+    };
+
+    fixture_start(1000);
+    for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+        int fd = fixture_connect(fixture.port);
+        const char *response = fixture_ask(fd, requests[i]);
+
+        expect_start(response, "HTTP/1.1 400 Bad Request\r\n");
+        expect_part(response, "connection: close\r\n");
+        expect_part(response, "\"code\":400}");
+        cr_assert_null(strstr(response + 1, "HTTP/1.1"), "another answer: %s", response);
+        (void)shutdown(fd, SHUT_WR);
+        cr_assert(fixture_is_closed(fd), "request %zu", i);
+        (void)close(fd);
+    }
+}
+
+/* What is checked on a connection's first request is checked on those behind it. */
+Test(http, framing_is_looked_at_in_each_request)
+{
+    int fd;
+
+    fixture_start(1000);
+    fd = fixture_connect(fixture.port);
+    expect_start(fixture_ask(fd, "\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 200");
+    expect_start(fixture_ask(fd, "GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+                                 "Host: y\r\n"),
+                 "HTTP/1.1 200");
+    expect_start(fixture_ask(fd, "PATCH /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+                                 "\r\n3\r\nabc\r\n0\r\n\r\n"),
+                 "HTTP/1.1 405");
+    expect_start(fixture_ask(fd, "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 200");
+    expect_start(fixture_ask(fd, "GET /livez HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n"),
+                 "HTTP/1.1 400");
+    (void)close(fd);
+}
+
 Test(http, garbage_costs_one_connection_and_nothing_else)
 {
     static const char *const garbage[] = {"\x16\x03\x01\x02", "GET\r\n\r\n", "\r\n\r\n\r\n\r\n\r\n",

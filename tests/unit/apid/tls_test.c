@@ -175,16 +175,18 @@ Test(tls, unusable_files_are_named)
     make_certificate("b");
     files = files_of("a");
     files.cert = path_of("none", ".crt");
-    expect_unusable(&files, "none.crt");
+    expect_unusable(&files, "none.crt: No such file or directory");
+    files.cert = path_of("a", ".key"); /* PEM, but of another kind */
+    expect_unusable(&files, "a.key: no start line");
     files = files_of("a");
     files.key = path_of("none", ".key");
-    expect_unusable(&files, "none.key");
+    expect_unusable(&files, "none.key: No such file or directory");
     files = files_of("a");
     files.key = path_of("b", ".key");
-    expect_unusable(&files, "b.key");
+    expect_unusable(&files, "b.key: key values mismatch");
     files = files_of("a");
     files.client_ca = path_of("none", ".ca");
-    expect_unusable(&files, "none.ca");
+    expect_unusable(&files, "none.ca: No such file or directory");
     directory_remove();
 }
 

@@ -9,10 +9,11 @@
 
 static struct ms_conf_state three_members(void)
 {
-    struct ms_conf_state conf = {.auto_leave = 1, .member_count = 3};
+    struct ms_conf_state conf = {.cluster_id = 77, .auto_leave = 1, .member_count = 3};
 
     for (uint32_t i = 0; i < 3; i++) {
         conf.members[i].id = 10 + i;
+        conf.members[i].data_id = 1000 + i;
         conf.members[i].flags = i == 2 ? MS_CONF_LEARNER : MS_CONF_VOTER;
         (void)snprintf(conf.members[i].peer_url, sizeof(conf.members[i].peer_url),
                        "http://10.0.0.%u:9021", i);
@@ -75,10 +76,10 @@ Test(conf_state, impossible_fields_are_corrupt)
         uint8_t byte;
         const char *what;
     } cases[] = {
-        {0, 2, "unknown format"},  {4, 2, "auto_leave 2"},        {8, 65, "too many members"},
-        {12, 1, "padding"},        {16, 0, "member id 0"},        {16, 11, "ids not ascending"},
-        {24, 0, "no flags"},       {24, 16, "unknown flag"},      {28, 0xff, "URL too long"},
-        {30, 1, "member padding"}, {32, 0, "zero byte in a URL"},
+        {0, 1, "unknown format"},  {4, 2, "auto_leave 2"},        {8, 65, "too many members"},
+        {12, 1, "padding"},        {24, 0, "member id 0"},        {24, 11, "ids not ascending"},
+        {40, 0, "no flags"},       {40, 16, "unknown flag"},      {44, 0xff, "URL too long"},
+        {46, 1, "member padding"}, {48, 0, "zero byte in a URL"},
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

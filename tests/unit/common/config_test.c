@@ -200,7 +200,8 @@ Test(config, wrong_values_are_refused_by_name)
         {"--cluster", "http://a:1,"},
         {"--cluster", ",http://a:1"},
         {"--cluster", "http://a:1, http://b:1"},
-        {"--cluster", "http://a:1,http://b:1,http://a:1"},
+        {"--cluster", "http://[::1]:1,http://[::1]:2,http://[::1]:1/"},
+        {"--cluster", "http://127.0.0.1:1,http://a:1"},
         {"--cluster", "https://a:1"},
     };
 
@@ -298,7 +299,7 @@ Test(config, long_lines_and_values_have_a_bound)
     text[0] = '\0';
     for (int i = 0; i < 60; i++) {
         (void)sprintf(text + strlen(text), "%shttp://a-rather-long-name-of-a-host-%d:9021",
-                      i == 0 ? "cluster = " : ",", i);
+                      i == 0 ? "cluster-key-file = key\ncluster = " : ",", i);
     }
     write_file(text);
     cr_assert_eq(load("--config", file_path, NULL), MS_OK, "%s", err.text);
@@ -319,16 +320,42 @@ Test(config, cluster_urls_are_split_and_checked)
 {
     char url[64];
 
-    cr_assert_eq(load("--cluster", "http://a:1,http://[::1]:2/,http://c-d.e_f:65535", NULL), MS_OK,
-                 "%s", err.text);
+    cr_assert_eq(load("--cluster", "http://a:1,http://[::1]:2/,http://c-d.e_f:65535",
+                      "--cluster-key-file", "key", NULL),
+                 MS_OK, "%s", err.text);
     cr_assert_eq(ms_config_cluster_size(&config), 3);
     cr_assert_eq(ms_config_cluster_url(&config, 1, url, sizeof(url)), MS_OK);
     cr_assert_str_eq(url, "http://a:1");
     cr_assert_eq(ms_config_cluster_url(&config, 2, url, sizeof(url)), MS_OK);
-    cr_assert_str_eq(url, "http://[::1]:2/");
+    cr_assert_str_eq(url, "http://[::1]:2");
     cr_assert_eq(ms_config_cluster_url(&config, 4, url, sizeof(url)), MS_ENOENT);
     cr_assert_eq(ms_config_cluster_url(&config, 0, url, sizeof(url)), MS_ENOENT);
     cr_assert_eq(ms_config_cluster_url(&config, 1, url, 3), MS_EINVAL);
+}
+
+Test(config, peers_elsewhere_need_a_key)
+{
+    assert_refused(load("--cluster", "http://127.0.0.1:1,http://10.0.0.1:1", NULL),
+                   "--cluster-key-file");
+    assert_refused(load("--cluster", "http://10.0.0.1:1", NULL), "http://10.0.0.1:1");
+    cr_assert_eq(load("--cluster", "http://localhost:1,http://[::1]:1", NULL), MS_OK);
+    cr_assert_eq(load("--cluster", "http://10.0.0.1:1", "--cluster-key-file", "key", NULL), MS_OK);
+}
+
+Test(config, a_node_finds_its_own_url)
+{
+    static const char cluster[] = "http://[::1]:1,http://[::1]:2";
+    char url[64];
+
+    cr_assert_eq(load("--cluster", cluster, "--id", "2", NULL), MS_OK);
+    cr_assert_eq(ms_config_own_url(&config, url, sizeof(url)), MS_OK);
+    cr_assert_str_eq(url, "http://[::1]:2");
+    cr_assert_eq(load("--cluster", cluster, "--id", "1", "--join", NULL), MS_OK);
+    cr_assert_eq(ms_config_own_url(&config, url, sizeof(url)), MS_OK);
+    cr_assert_str_eq(url, "http://[::1]:1");
+    cr_assert_eq(load("--cluster", cluster, "--id", "4711", "--join", NULL), MS_OK);
+    cr_assert_eq(ms_config_own_url(&config, url, sizeof(url)), MS_OK);
+    cr_assert_str_eq(url, "http://[::1]:2");
 }
 
 Test(config, the_node_directory_is_absolute_and_plain)
@@ -351,24 +378,26 @@ Test(config, an_error_leaves_the_result_alone)
 Test(config, reload_changes_what_can_change_and_names_the_rest)
 {
     char *argv[] = {(char *)"metastore", (char *)"--config", file_path};
-    const char *ignored = "?";
+    char fixed[MS_CONFIG_NAMES_BYTES] = "?";
 
     write_file("log-level = info\nport = 1\nhistory = 5\n");
     cr_assert_eq(load("--config", file_path, NULL), MS_OK);
-    cr_assert_eq(ms_config_reload(3, argv, environment, &config, &ignored, &err), MS_OK);
-    cr_assert_null(ignored);
+    cr_assert_eq(ms_config_reload(3, argv, environment, &config, fixed, &err), MS_OK);
+    cr_assert_str_eq(fixed, "");
 
     remove_file();
     {
         FILE *file = fopen(argv[2], "w");
 
         cr_assert_not_null(file);
-        (void)fputs("log-level = debug\nport = 2\nhistory = 6\ntls-cert = c\ntls-key = k\n", file);
+        (void)fputs(
+            "log-level = debug\nport = 2\nlisten = ::1\nhistory = 6\ntls-cert = c\ntls-key = k\n",
+            file);
         (void)fclose(file);
     }
-    cr_assert_eq(ms_config_reload(3, argv, environment, &config, &ignored, &err), MS_OK, "%s",
+    cr_assert_eq(ms_config_reload(3, argv, environment, &config, fixed, &err), MS_OK, "%s",
                  err.text);
-    cr_assert_str_eq(ignored, "port");
+    cr_assert_str_eq(fixed, "port, listen, tls-cert, tls-key", "all of them");
     cr_assert_eq(config.log_level, MS_LOG_DEBUG);
     cr_assert_eq(config.history, 6);
     cr_assert_eq(config.port, 1);
@@ -379,14 +408,14 @@ Test(config, reload_takes_new_certificate_files_and_refuses_mistakes)
 {
     char *argv[] = {(char *)"metastore", (char *)"--tls-cert=c", (char *)"--tls-key=k"};
     char *bad[] = {(char *)"metastore", (char *)"--port=x"};
-    const char *ignored = "?";
+    char fixed[MS_CONFIG_NAMES_BYTES] = "?";
 
     cr_assert_eq(load("--tls-cert=a", "--tls-key=b", NULL), MS_OK);
-    cr_assert_eq(ms_config_reload(3, argv, environment, &config, &ignored, &err), MS_OK);
-    cr_assert_null(ignored);
+    cr_assert_eq(ms_config_reload(3, argv, environment, &config, fixed, &err), MS_OK);
+    cr_assert_str_eq(fixed, "");
     cr_assert_str_eq(config.tls_cert, "c");
     cr_assert_str_eq(config.tls_key, "k");
-    cr_assert_eq(ms_config_reload(2, bad, environment, &config, &ignored, &err), MS_EUSAGE);
+    cr_assert_eq(ms_config_reload(2, bad, environment, &config, fixed, &err), MS_EUSAGE);
     cr_assert_str_eq(config.tls_cert, "c");
 }
 

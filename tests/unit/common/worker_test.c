@@ -75,7 +75,8 @@ static void on_peer_down(void *ctx, const struct ms_control_peer_down *down)
     seen->peers_down++;
 }
 
-static void on_reload(void *ctx, const struct ms_config *config)
+/* Takes over the first and refuses the second. */
+static int on_reload(void *ctx, const struct ms_config *config, struct ms_err *err)
 {
     struct seen *seen = ctx;
 
@@ -83,6 +84,7 @@ static void on_reload(void *ctx, const struct ms_config *config)
     expect(ms_worker_config(seen->worker) == config);
     expect(ms_log_get_level() == MS_LOG_ERROR);
     seen->reloads++;
+    return seen->reloads == 1 ? MS_OK : ms_err_set(err, MS_EINVAL, 0, "of no use");
 }
 
 static void on_drain(void *ctx)
@@ -219,6 +221,8 @@ static void send_welcome(struct worker_fixture *f)
         .previous_end = MS_END_KILLED,
         .generation = 8,
         .origin = 0x1234,
+        .data_id = 0xda7a,
+        .data_was_used = 1,
         .config = {.log_level = MS_LOG_WARN, .request_timeout_ms = 1234},
     };
 
@@ -284,12 +288,12 @@ static void check_identity(void)
     identity = ms_worker_identity(seen.worker);
     expect(identity->role == MS_ROLE_RAFTD && identity->instance == 0);
     expect(identity->generation == 8 && identity->origin == 0x1234);
-    expect(identity->previous_end == MS_END_KILLED);
+    expect(identity->previous_end == MS_END_KILLED && identity->data_was_used);
     expect(ms_worker_config(seen.worker)->request_timeout_ms == 1234);
     expect(ms_log_get_level() == MS_LOG_WARN);
     expect(prctl(PR_GET_NAME, name) == 0 && strcmp(name, "raftd") == 0);
     expect(prctl(PR_GET_PDEATHSIG, &signal_number) == 0 && signal_number == SIGKILL);
-    expect(raise(SIGINT) == 0 && raise(SIGPIPE) == 0 && raise(SIGHUP) == 0);
+    expect(raise(SIGINT) == 0 && raise(SIGPIPE) == 0 && raise(SIGHUP) == 0 && raise(SIGTSTP) == 0);
     ms_status_page_write(ms_worker_status_page(seen.worker), &status, false);
     ms_metrics_set(ms_worker_metrics(seen.worker), MS_METRIC_RAFT_TERM, 2);
     expect(ms_metrics_get(ms_worker_metrics(seen.worker), MS_METRIC_RAFT_TERM) == 2);
@@ -388,7 +392,7 @@ Test(worker, create_refuses_go_before_the_rest)
 Test(worker, create_refuses_a_wrong_or_second_welcome)
 {
     struct ms_control_welcome welcome = {
-        .protocol = MS_CONTROL_PROTOCOL + 1, .role = MS_ROLE_RAFTD, .origin = 1};
+        .protocol = MS_CONTROL_PROTOCOL + 1, .role = MS_ROLE_RAFTD, .origin = 1, .data_id = 2};
     struct worker_fixture f;
 
     fork_worker(&f, expect_violation);
@@ -397,6 +401,12 @@ Test(worker, create_refuses_a_wrong_or_second_welcome)
 
     welcome.protocol = MS_CONTROL_PROTOCOL;
     welcome.role = MS_ROLE_APID;
+    fork_worker(&f, expect_violation);
+    send_message(&f, MS_CONTROL_WELCOME, &welcome, NULL);
+    assert_exits(&f, MS_EXIT_OK);
+
+    welcome.role = MS_ROLE_RAFTD;
+    welcome.data_id = 0;
     fork_worker(&f, expect_violation);
     send_message(&f, MS_CONTROL_WELCOME, &welcome, NULL);
     assert_exits(&f, MS_EXIT_OK);
@@ -450,16 +460,17 @@ static void check_orders(void)
     create_worker(&seen);
     ms_worker_ready(seen.worker);
     run_until_stopped(&seen);
-    expect(seen.links == 2 && seen.listeners == 1 && seen.peers_down == 1 && seen.reloads == 1);
+    expect(seen.links == 2 && seen.listeners == 1 && seen.peers_down == 1 && seen.reloads == 2);
     expect(ms_log_get_level() == MS_LOG_DEBUG);
 }
 
 Test(worker, every_order_reaches_its_handler)
 {
-    static const struct ms_control_reload reload = {
-        .config = {.request_timeout_ms = 4321, .log_level = MS_LOG_ERROR}};
+    struct ms_control_reload reload = {
+        .number = 1, .config = {.request_timeout_ms = 4321, .log_level = MS_LOG_ERROR}};
     const struct ms_control_peer_down down = {.role = MS_ROLE_STORAGED, .end = MS_END_KILLED};
     const struct ms_control_log_level level = {.level = MS_LOG_DEBUG};
+    const struct ms_control_reloaded *reloaded;
     struct worker_fixture f;
 
     fork_worker(&f, check_orders);
@@ -470,6 +481,13 @@ Test(worker, every_order_reaches_its_handler)
     send_message(&f, MS_CONTROL_PEER_DOWN, &down, NULL);
     send_link(&f);
     send_message(&f, MS_CONTROL_RELOAD, &reload, NULL);
+    reloaded = await(&f, MS_CONTROL_RELOADED);
+    cr_assert(reloaded->number == 1 && reloaded->refused == 0);
+    reload.number = 2;
+    send_message(&f, MS_CONTROL_RELOAD, &reload, NULL);
+    reloaded = await(&f, MS_CONTROL_RELOADED);
+    cr_assert(reloaded->number == 2 && reloaded->refused == 1);
+    cr_assert_str_eq(reloaded->text, "of no use");
     send_message(&f, MS_CONTROL_LOG_LEVEL, &level, NULL);
     send_plain(&f, MS_CONTROL_DRAIN);
     (void)await(&f, MS_CONTROL_DRAINED);

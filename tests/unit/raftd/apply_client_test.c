@@ -201,3 +201,90 @@ Test(apply_client, message_is_done_when_its_last_entry_is)
     cr_assert_eq(f.applied, 1);
     fini(&f);
 }
+
+/* ---- snapshots ---- */
+
+/* A snapshot of index 9 takes the place of everything. */
+static void replace(struct fixture *f)
+{
+    const struct raft_conf_state conf = {.voters = {.count = 1, .ids = {1}}};
+    struct raft_message message = {.type = RAFT_MSG_STORAGE_APPEND};
+
+    apply_client_replace(&f->client, 9);
+    cr_assert_eq(raft_snapshot_create(&heap, 9, 2, &conf, NULL, &message.snapshot), MS_OK);
+    cr_assert_eq(apply_client_apply(&f->client, &message), MS_OK);
+    cr_assert_eq(apply_client_pump(&f->client), MS_OK);
+}
+
+static void expect_snapshot(struct fixture *f)
+{
+    struct ms_ipc_message message;
+    struct ms_apply_snapshot body;
+
+    cr_assert_eq(ms_link_receive(&f->store, &message), MS_OK);
+    cr_assert_eq(message.type, MS_IPC_APPLY_SNAPSHOT, "%s", ms_ipc_name(message.type));
+    memcpy(&body, message.body, sizeof(body));
+    cr_assert_eq(body.index, 9);
+    cr_assert_eq(body.term, 2);
+    ms_link_release(&f->store);
+}
+
+Test(apply_client, what_waits_when_a_snapshot_comes_is_not_sent_but_done_with_it)
+{
+    struct fixture f;
+
+    init(&f, true);
+    expect_entries(&f, 1, 2); /* the third waits for its configuration */
+    replace(&f);
+    expect_snapshot(&f);
+    expect_nothing(&f);
+    handle(&f, MS_IPC_APPLY_DONE, &(struct ms_apply_done){.applied = 2});
+    cr_assert_eq(f.applied, 0);
+    handle(&f, MS_IPC_APPLY_DONE, &(struct ms_apply_done){.applied = 9});
+    cr_assert_eq(f.applied, 2, "the entries, and the snapshot");
+    cr_assert_eq(f.changes, 1);
+    cr_assert(apply_client_is_idle(&f.client));
+    fini(&f);
+}
+
+/* The core has the snapshot's configuration already: an older change would undo it. */
+Test(apply_client, change_that_is_part_of_a_snapshot_does_not_reach_the_core)
+{
+    struct fixture f;
+
+    init(&f, true);
+    connect(&f, 0);
+    f.client.conf_seen = 0; /* as if the stream had not come to it */
+    f.changes = 0;
+    replace(&f);
+    expect_snapshot(&f);
+    cr_assert_eq(f.changes, 0);
+    fini(&f);
+}
+
+Test(apply_client, announced_configuration_is_followed_by_its_entry_all_the_same)
+{
+    struct fixture f;
+
+    init(&f, true);
+    expect_entries(&f, 1, 2);
+    apply_client_conf_durable(&f.client, 3);
+    f.client.conf_sent = 3; /* as if there had been no room for the entry behind it */
+    replace(&f);
+    expect_entries(&f, 3, 3);
+    expect_snapshot(&f);
+    fini(&f);
+}
+
+Test(apply_client, storaged_that_installed_the_snapshot_by_itself_is_believed)
+{
+    struct fixture f;
+
+    init(&f, true);
+    replace(&f);
+    connect(&f, 9);
+    cr_assert_eq(apply_client_pump(&f.client), MS_OK);
+    expect_nothing(&f);
+    cr_assert_eq(f.applied, 2);
+    fini(&f);
+}

@@ -98,19 +98,65 @@ Test(entry_store, applied_entries_go_when_the_bound_is_reached)
 {
     struct entry_store store;
     const uint64_t per_entry = 100 + sizeof(struct raft_entry);
-    raft_term term = 0;
 
     entry_store_init(&store, &alloc, 5 * per_entry);
     append(&store, 1, 20, 1);
     cr_assert_eq(entry_store_unapplied_bytes(&store), 20 * per_entry);
-    cr_assert_eq(entry_store_first_index(&store), 1, "what is not applied stays, bound or not");
+    cr_assert_eq(entry_store_base_index(&store), 0, "what is not applied stays, bound or not");
     entry_store_applied(&store, 18);
     cr_assert_eq(entry_store_unapplied_bytes(&store), 2 * per_entry);
-    cr_assert_eq(entry_store_first_index(&store), 16);
-    cr_assert_eq(term_at(&store, 15), 1);
-    cr_assert_eq(entry_store_term(&store, 14, &term), MS_ECOMPACTED);
+    cr_assert_eq(entry_store_base_index(&store), 15);
+    cr_assert_eq(live, 5);
     entry_store_fini(&store);
     cr_assert_eq(live, 0);
+}
+
+Test(entry_store, terms_of_entries_that_went_stay_known_until_the_log_forgets_them)
+{
+    struct entry_store store;
+    struct raft_slice slice;
+    raft_term term = 0;
+
+    entry_store_init(&store, &alloc, 0);
+    append(&store, 1, 10, 1);
+    append(&store, 11, 10, 4);
+    entry_store_applied(&store, 20);
+    cr_assert_eq(live, 0);
+    cr_assert_eq(entry_store_first_index(&store), 1);
+    cr_assert_eq(term_at(&store, 10), 1);
+    cr_assert_eq(term_at(&store, 11), 4);
+    cr_assert_eq(entry_store_entries(&store, 5, 8, 100, &slice), MS_EAGAIN, "it is in the log");
+
+    entry_store_compacted(&store, 12);
+    cr_assert_eq(entry_store_first_index(&store), 12);
+    cr_assert_eq(term_at(&store, 11), 4);
+    cr_assert_eq(entry_store_term(&store, 10, &term), MS_ECOMPACTED);
+    cr_assert_eq(entry_store_entries(&store, 11, 12, 100, &slice), MS_ECOMPACTED);
+    entry_store_fini(&store);
+}
+
+Test(entry_store, terms_of_the_log_before_its_base_can_be_learned)
+{
+    const struct ms_log_term_run runs[] = {
+        {.index = 2, .term = 1}, {.index = 6, .term = 3}, {.index = 12, .term = 4}};
+    const struct ms_log_term_run other[] = {{.index = 2, .term = 1}, {.index = 6, .term = 2}};
+    struct entry_store store;
+    raft_term term = 0;
+
+    entry_store_init(&store, &alloc, 0);
+    entry_store_reset(&store, 10, 3);
+    cr_assert_eq(entry_store_learn_terms(&store, other, 2, 20), MS_EPROTO);
+    cr_assert_eq(entry_store_first_index(&store), 11);
+    cr_assert_eq(entry_store_learn_terms(&store, runs, 3, 20), MS_OK);
+    cr_assert_eq(entry_store_first_index(&store), 3);
+    cr_assert_eq(entry_store_base_index(&store), 10);
+    cr_assert_eq(term_at(&store, 2), 1);
+    cr_assert_eq(term_at(&store, 5), 1);
+    cr_assert_eq(term_at(&store, 6), 3);
+    cr_assert_eq(term_at(&store, 10), 3);
+    cr_assert_eq(entry_store_term(&store, 1, &term), MS_ECOMPACTED);
+    cr_assert_eq(entry_store_term(&store, 11, &term), MS_EUNAVAILABLE);
+    entry_store_fini(&store);
 }
 
 Test(entry_store, entries_are_cut_to_the_limit_but_never_to_nothing)

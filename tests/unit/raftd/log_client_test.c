@@ -6,7 +6,9 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
+#include "common/conf_state.h"
 #include "raftd/entry_codec.h"
+#include "raftd/snapshot_conf.h"
 #include "tests/unit/raftd/heap_fixture.h"
 
 #define ENTRIES_MAX 16
@@ -19,7 +21,7 @@ struct fixture {
     raft_index conf_durable;
 };
 
-static void on_written(void *ctx, const struct raft_message *message)
+static void on_written(void *ctx, struct raft_message *message)
 {
     struct fixture *f = ctx;
 
@@ -92,7 +94,7 @@ static void append(struct fixture *f, raft_index first, raft_index last, raft_te
         entries[i] = (struct raft_entry){.term = term, .index = first + i};
     }
     cr_assert_eq(raft_slice_create(&heap, entries, count, &message.entries), MS_OK);
-    cr_assert_eq(log_client_append(&f->client, &message), MS_OK);
+    cr_assert_eq(log_client_append(&f->client, &message, (struct ms_instant){0}), MS_OK);
     cr_assert_eq(log_client_pump(&f->client), MS_OK);
 }
 
@@ -195,7 +197,7 @@ Test(log_client, vote_is_written_without_entries)
     struct raft_message message = {.type = RAFT_MSG_STORAGE_APPEND, .term = 4, .vote = 2};
 
     init(&f, log_at(3, 1, 4));
-    cr_assert_eq(log_client_append(&f.client, &message), MS_OK);
+    cr_assert_eq(log_client_append(&f.client, &message, (struct ms_instant){0}), MS_OK);
     cr_assert_eq(log_client_pump(&f.client), MS_OK);
     cr_assert(next(&f, &body));
     cr_assert_eq(body.count, 0);
@@ -216,7 +218,7 @@ Test(log_client, vote_that_is_on_disk_is_not_taken_back)
     struct raft_message message = {.type = RAFT_MSG_STORAGE_APPEND, .term = 4, .vote = 2};
 
     init(&f, state);
-    cr_assert_eq(log_client_append(&f.client, &message), MS_OK);
+    cr_assert_eq(log_client_append(&f.client, &message, (struct ms_instant){0}), MS_OK);
     cr_assert_eq(log_client_pump(&f.client), MS_OK);
     state.hard_state.vote = 2;
     connect(&f, state);
@@ -243,7 +245,8 @@ Test(log_client, records_are_numbered_together)
     cr_assert_eq(
         log_client_write_conf(
             &f.client,
-            &(struct conf_record){.index = 4, .buffer = buffer, .bytes = bytes, .len_bytes = 8}),
+            &(struct conf_record){.index = 4, .buffer = buffer, .bytes = bytes, .len_bytes = 8},
+            (struct ms_instant){0}),
         MS_OK);
     raft_buffer_release(buffer);
     cr_assert_eq(log_client_pump(&f.client), MS_OK);
@@ -259,5 +262,132 @@ Test(log_client, records_are_numbered_together)
     cr_assert_eq(f.conf_durable, 0);
     say_durable(&f, 2);
     cr_assert_eq(f.conf_durable, 4);
+    fini(&f);
+}
+
+/* What is about to be replaced is on disk, but not to be counted as what the log is. */
+Test(log_client, log_is_certain_up_to_what_an_unanswered_write_replaces)
+{
+    struct fixture f;
+
+    init(&f, log_at(6, 1, 1));
+    cr_assert_eq(log_client_certain_index(&f.client), 6);
+    append(&f, 7, 8, 1, 0);
+    cr_assert_eq(log_client_certain_index(&f.client), 6);
+    append(&f, 4, 5, 3, 0);
+    cr_assert_eq(log_client_certain_index(&f.client), 3);
+    append(&f, 6, 9, 3, 0);
+    say_durable(&f, 1);
+    cr_assert_eq(log_client_certain_index(&f.client), 3, "8 entries are durable, 3 will stay");
+    say_durable(&f, 2);
+    cr_assert_eq(log_client_certain_index(&f.client), 5);
+    say_durable(&f, 3);
+    cr_assert_eq(log_client_certain_index(&f.client), 9);
+    fini(&f);
+}
+
+Test(log_client, oldest_item_tells_how_long_the_disk_has_been_waited_for)
+{
+    const struct ms_instant later = {.ns = UINT64_C(5000000000)};
+    struct fixture f;
+
+    init(&f, log_at(3, 1, 1));
+    cr_assert_eq(log_client_waits_ms(&f.client, later), 0);
+    append(&f, 4, 4, 1, 0); /* at 0 */
+    cr_assert_eq(log_client_waits_ms(&f.client, later), 5000);
+    log_client_close(&f.client); /* that storaged died is no answer */
+    cr_assert_eq(log_client_waits_ms(&f.client, later), 5000);
+    connect(&f, log_at(4, 1, 1));
+    cr_assert_eq(log_client_pump(&f.client), MS_OK);
+    cr_assert_eq(log_client_waits_ms(&f.client, later), 0);
+    fini(&f);
+}
+
+/* ---- snapshots ---- */
+
+/* The log starts anew behind a snapshot of index 20 and term 4, with entries 21 and 22. */
+static void append_snapshot(struct fixture *f)
+{
+    const struct ms_conf_state conf = {.member_count = 1,
+                                       .members = {{.id = 1, .flags = MS_CONF_VOTER}}};
+    const struct raft_conf_state ids = {.voters = {.count = 1, .ids = {1}}};
+    struct raft_message message = {.type = RAFT_MSG_STORAGE_APPEND, .term = 5, .commit = 22};
+    struct raft_entry entries[2] = {{.term = 4, .index = 21}, {.term = 5, .index = 22}};
+    struct raft_buffer *data = NULL;
+    uint8_t bytes[MS_CONF_STATE_BYTES_MAX];
+
+    ms_conf_state_encode(&conf, bytes);
+    cr_assert_eq(snapshot_conf_create(&heap, bytes, ms_conf_state_encoded_bytes(&conf), &data),
+                 MS_OK);
+    cr_assert_eq(raft_snapshot_create(&heap, 20, 4, &ids, data, &message.snapshot), MS_OK);
+    raft_buffer_release(data);
+    cr_assert_eq(raft_slice_create(&heap, entries, 2, &message.entries), MS_OK);
+    cr_assert_eq(log_client_append(&f->client, &message, (struct ms_instant){0}), MS_OK);
+    cr_assert_eq(log_client_pump(&f->client), MS_OK);
+}
+
+static void expect_snapshot(struct fixture *f, uint64_t seq)
+{
+    struct ms_ipc_message message;
+    struct ms_log_snapshot body;
+    struct ms_conf_state conf;
+
+    cr_assert_eq(ms_link_receive(&f->store, &message), MS_OK);
+    cr_assert_eq(message.type, MS_IPC_LOG_SNAPSHOT);
+    memcpy(&body, message.body, sizeof(body));
+    cr_assert_eq(body.seq, seq);
+    cr_assert_eq(body.index, 20);
+    cr_assert_eq(body.term, 4);
+    cr_assert_eq(body.hard_state.term, 5);
+    cr_assert_eq(body.hard_state.commit, 20, "the entries behind it are not there yet");
+    cr_assert_eq(ms_conf_state_decode(message.tail, message.tail_bytes, &conf), MS_OK);
+    cr_assert_eq(conf.member_count, 1);
+    ms_link_release(&f->store);
+}
+
+Test(log_client, snapshot_comes_before_the_entries_behind_it)
+{
+    struct fixture f;
+    struct ms_log_append body;
+
+    init(&f, log_at(3, 1, 1));
+    append_snapshot(&f);
+    cr_assert_eq(log_client_certain_index(&f.client), 0);
+    expect_snapshot(&f, 1);
+    cr_assert(next(&f, &body));
+    cr_assert_eq(body.seq, 2);
+    cr_assert_eq(body.first_index, 21);
+    cr_assert_eq(body.hard_state.commit, 22);
+    say_durable(&f, 1);
+    cr_assert_eq(f.written, 0);
+    say_durable(&f, 2);
+    cr_assert_eq(f.written, 1);
+    cr_assert_eq(log_client_certain_index(&f.client), 22);
+    fini(&f);
+}
+
+Test(log_client, returned_storaged_gets_the_snapshot_again_unless_it_has_it)
+{
+    struct fixture f;
+    struct ms_log_append body;
+    struct ms_log_state installed = log_at(20, 4, 5);
+
+    installed.first_index = 21;
+    installed.snapshot_index = 20;
+    installed.snapshot_term = 4;
+    init(&f, log_at(3, 1, 1));
+    append_snapshot(&f);
+    connect(&f, log_at(3, 1, 1));
+    cr_assert_eq(log_client_pump(&f.client), MS_OK);
+    expect_snapshot(&f, 1);
+    cr_assert(next(&f, &body));
+    connect(&f, installed);
+    cr_assert_eq(log_client_pump(&f.client), MS_OK);
+    cr_assert(next(&f, &body));
+    cr_assert_eq(body.seq, 1);
+    cr_assert_eq(body.first_index, 21);
+    cr_assert_eq(body.count, 2);
+    say_durable(&f, 1);
+    cr_assert_eq(f.written, 1);
     fini(&f);
 }

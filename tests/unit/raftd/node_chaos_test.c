@@ -65,7 +65,7 @@ static void restart_raftd(struct world *world)
     /* storaged survives: it writes and applies what the dead raftd had published. */
     if (store_lives(world)) {
         (void)store_write(&world->store, UINT32_MAX);
-        (void)store_apply(world, UINT32_MAX);
+        (void)store_apply(&world->store, UINT32_MAX);
         world_start_store(world);
     }
 }
@@ -96,7 +96,7 @@ static void step(struct world *world, bool raftd_dies)
     case 6:
     case 7:
         if (store_lives(world)) {
-            (void)store_apply(world, 1 + (uint32_t)choose(4));
+            (void)store_apply(&world->store, 1 + (uint32_t)choose(4));
         }
         break;
     case 8:

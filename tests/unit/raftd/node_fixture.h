@@ -2,10 +2,7 @@
  * node_fixture: a raftd node between a fake storaged and fake apids, over real links.
  *
  * Both ends of every link are in this process and nothing runs by itself: a test moves each side a
- * step at a time. The fake storaged keeps a log and a state machine as the real one would, so it
- * can be killed and come back, and it checks what a storaged may rely on: records without gaps,
- * nothing to apply that is not durable, not published as committed, or whose configuration is not
- * recorded.
+ * step at a time. See fake_store.h for what storaged does and checks.
  */
 #ifndef METASTORE_TESTS_UNIT_RAFTD_NODE_FIXTURE_H
 #define METASTORE_TESTS_UNIT_RAFTD_NODE_FIXTURE_H
@@ -22,41 +19,13 @@
 #include "common/log.h"
 #include "common/metrics.h"
 #include "common/status_page.h"
-#include "raftd/entry_codec.h"
 #include "raftd/node.h"
+#include "tests/seed.h"
+#include "tests/unit/raftd/fake_network.h"
+#include "tests/unit/raftd/fake_store.h"
 
-#define FIXTURE_ENTRIES_MAX   65536
 #define FIXTURE_APIS          2
-#define FIXTURE_RING_BYTES    (256u * 1024u)
 #define FIXTURE_COMMAND_BYTES 64
-
-struct fake_entry {
-    struct ms_ipc_entry header;
-    uint8_t *data;
-};
-
-struct fake_conf {
-    raft_index index; /* 0: none */
-    size_t len_bytes;
-    uint8_t bytes[1024];
-};
-
-struct fake_store {
-    struct ms_link log;
-    struct ms_link apply;
-    /* the disk */
-    struct ms_hard_state hard;
-    struct fake_entry entries[FIXTURE_ENTRIES_MAX]; /* [index] */
-    raft_index last;
-    struct fake_conf recorded; /* the newest LOG_CONF */
-    /* the state machine */
-    raft_index applied;
-    struct fake_conf conf; /* as of applied */
-    struct fake_conf announced;
-    /* of the present links */
-    uint64_t received_seq;
-    uint64_t appends; /* LOG_APPENDs received */
-};
 
 struct world {
     struct raftd_node *node;
@@ -69,7 +38,14 @@ struct world {
     struct fake_store store;
     struct ms_link api[FIXTURE_APIS]; /* the apids' ends */
     uint64_t next_op;                 /* seq of the next command made */
+    struct fake_network network;
+    bool first_start;
+    uint64_t random; /* of election timeouts */
+    unsigned running_calls;
     unsigned ready_calls;
+    unsigned removed_calls;
+    unsigned admin_answers;
+    struct ms_control_member_answer admin_answer; /* the last one */
     unsigned reports;
     struct ms_link_info reported;
     struct ms_err err;
@@ -91,6 +67,35 @@ static inline void world_on_ready(void *ctx)
     world->ready_calls++;
 }
 
+static inline void world_on_running(void *ctx)
+{
+    struct world *world = ctx;
+
+    world->running_calls++;
+}
+
+static inline void world_on_removed(void *ctx)
+{
+    struct world *world = ctx;
+
+    world->removed_calls++;
+}
+
+static inline void world_on_admin_answer(void *ctx, const struct ms_control_member_answer *answer)
+{
+    struct world *world = ctx;
+
+    world->admin_answers++;
+    world->admin_answer = *answer;
+}
+
+static inline uint32_t world_draw(void *ctx, uint32_t n)
+{
+    struct world *world = ctx;
+
+    return (uint32_t)test_random_below(&world->random, n);
+}
+
 /* ---- node ---- */
 
 static inline int world_try_create_node(struct world *world)
@@ -98,19 +103,29 @@ static inline int world_try_create_node(struct world *world)
     const struct raftd_node_options options = {
         .config = &world->config,
         .origin = 77 + world->generation,
+        .data_id = 0xda7a0000 + world->config.id,
+        .now = world->now,
         .page = world->page,
         .metrics = ms_metrics_slot(world->metrics_page, MS_ROLE_RAFTD, 0),
+        .network = network_calls(&world->network),
         .report_peer = world_on_report,
+        .on_running = world_on_running,
         .on_ready = world_on_ready,
+        .on_removed = world_on_removed,
+        .answer_admin = world_on_admin_answer,
+        .first_start = world->first_start,
+        .draw = world_draw,
         .ctx = world,
     };
 
+    world->network.self = world->config.id;
     return raftd_node_create(&options, &world->node, &world->err);
 }
 
 static inline void world_create_node(struct world *world)
 {
     cr_assert_eq(world_try_create_node(world), MS_OK, "%s", world->err.text);
+    raftd_node_set_listening(world->node);
 }
 
 static inline struct world *world_create(void)
@@ -129,6 +144,7 @@ static inline struct world *world_create(void)
     (void)snprintf(world->config.cluster, sizeof(world->config.cluster), "http://127.0.0.1:9021");
     cr_assert_eq(ms_status_page_create(&fd, &world->err), MS_OK);
     cr_assert_eq(ms_status_page_map(fd, true, &world->page, &world->err), MS_OK);
+    world->store.page = world->page;
     close(fd);
     cr_assert_eq(ms_metrics_page_create(&fd, &world->err), MS_OK);
     cr_assert_eq(ms_metrics_page_map(fd, &world->metrics_page, &world->err), MS_OK);
@@ -143,6 +159,7 @@ static inline struct world *world_create(void)
 
 static inline void world_destroy(struct world *world)
 {
+    network_clear(&world->network);
     raftd_node_destroy(world->node);
     ms_link_fini(&world->store.log);
     ms_link_fini(&world->store.apply);
@@ -243,41 +260,10 @@ static inline void world_link_store(struct world *world)
     world->store.announced.index = 0;
 }
 
-/* ---- storaged ---- */
-
-static inline raft_term store_term(const struct fake_store *store, raft_index index)
-{
-    return index == 0 ? 0 : store->entries[index].header.term;
-}
-
-static inline void store_say_log_state(struct fake_store *store)
-{
-    struct ms_log_state state = {.hard_state = store->hard,
-                                 .first_index = 1,
-                                 .last_index = store->last,
-                                 .last_term = store_term(store, store->last)};
-    void *body = NULL;
-    void *tail = NULL;
-
-    cr_assert_eq(ms_link_begin(&store->log, MS_IPC_LOG_STATE, store->conf.len_bytes, &body, &tail),
-                 MS_OK);
-    memcpy(body, &state, sizeof(state));
-    memcpy(tail, store->conf.bytes, store->conf.len_bytes);
-    ms_link_commit(&store->log);
-}
-
-static inline void store_say_apply_state(struct fake_store *store)
-{
-    struct ms_apply_state state = {.applied = store->applied,
-                                   .applied_term = store_term(store, store->applied)};
-
-    cr_assert_eq(ms_link_send(&store->apply, MS_IPC_APPLY_STATE, &state), MS_OK);
-}
-
-/* storaged comes (back) with what it has. */
 static inline void world_start_store(struct world *world)
 {
     world_link_store(world);
+    store_recover(&world->store);
     store_say_log_state(&world->store);
     store_say_apply_state(&world->store);
 }
@@ -289,186 +275,6 @@ static inline void world_kill_store(struct world *world)
                  MS_OK);
 }
 
-static inline void store_put_entry(struct fake_store *store, const struct ms_ipc_entry *header,
-                                   const uint8_t *data)
-{
-    struct fake_entry *entry = &store->entries[header->index];
-
-    cr_assert(header->index < FIXTURE_ENTRIES_MAX);
-    cr_assert(header->index <= store->last + 1, "entry %ju leaves a gap after %ju",
-              (uintmax_t)header->index, (uintmax_t)store->last);
-    cr_assert(header->index > store->applied || header->term == entry->header.term,
-              "an applied entry is replaced");
-    free(entry->data);
-    entry->header = *header;
-    entry->data = malloc(header->len_bytes + 1);
-    cr_assert_not_null(entry->data);
-    memcpy(entry->data, data, header->len_bytes);
-    store->last = header->index;
-}
-
-static inline void store_take_append(struct fake_store *store, const struct ms_ipc_message *message)
-{
-    struct ms_log_append body;
-    size_t offset = 0;
-
-    memcpy(&body, message->body, sizeof(body));
-    cr_assert_eq(body.seq, ++store->received_seq);
-    for (uint32_t i = 0; i < body.count; i++) {
-        struct ms_ipc_entry header;
-
-        memcpy(&header, message->tail + offset, sizeof(header));
-        cr_assert_eq(header.index, body.first_index + i);
-        store_put_entry(store, &header, message->tail + offset + sizeof(header));
-        offset += entry_codec_bytes(header.len_bytes);
-    }
-    cr_assert_eq(offset, message->tail_bytes);
-    if (body.has_hard_state != 0) {
-        cr_assert(body.hard_state.term >= store->hard.term);
-        cr_assert(body.hard_state.commit >= store->hard.commit);
-        cr_assert(body.hard_state.commit <= store->last, "commit beyond the log's end");
-        store->hard = body.hard_state;
-    }
-    store->appends++;
-}
-
-/* Writes up to limit records to the disk, without saying so. Returns how many there were. */
-static inline unsigned store_write(struct fake_store *store, unsigned limit)
-{
-    struct ms_ipc_message message;
-    unsigned count = 0;
-
-    while (count < limit && ms_link_receive(&store->log, &message) == MS_OK) {
-        if (message.type == MS_IPC_LOG_APPEND) {
-            store_take_append(store, &message);
-        } else {
-            struct ms_log_conf body;
-
-            cr_assert_eq(message.type, MS_IPC_LOG_CONF);
-            memcpy(&body, message.body, sizeof(body));
-            cr_assert_eq(body.seq, ++store->received_seq);
-            cr_assert(message.tail_bytes <= sizeof(store->recorded.bytes));
-            store->recorded.index = body.index;
-            store->recorded.len_bytes = message.tail_bytes;
-            memcpy(store->recorded.bytes, message.tail, message.tail_bytes);
-        }
-        ms_link_release(&store->log);
-        count++;
-    }
-    return count;
-}
-
-static inline void store_say_durable(struct fake_store *store)
-{
-    struct ms_log_durable body = {.seq = store->received_seq,
-                                  .last_index = store->last,
-                                  .last_term = store_term(store, store->last)};
-
-    cr_assert_eq(ms_link_send(&store->log, MS_IPC_LOG_DURABLE, &body), MS_OK);
-}
-
-static inline void store_take_entries(const struct world *world, struct fake_store *store,
-                                      const struct ms_ipc_message *message)
-{
-    struct ms_apply_entries body;
-    size_t offset = 0;
-
-    memcpy(&body, message->body, sizeof(body));
-    cr_assert(body.count > 0);
-    for (uint32_t i = 0; i < body.count; i++) {
-        struct ms_ipc_entry header;
-
-        memcpy(&header, message->tail + offset, sizeof(header));
-        offset += entry_codec_bytes(header.len_bytes);
-        cr_assert_eq(header.index, body.first_index + i);
-        cr_assert_eq(header.index, store->applied + 1, "entry %ju after %ju was applied",
-                     (uintmax_t)header.index, (uintmax_t)store->applied);
-        cr_assert(header.index <= store->last, "not durable, but to be applied");
-        cr_assert_eq(header.term, store_term(store, header.index));
-        cr_assert(header.index <= ms_status_page_commit(world->page), "not published");
-        if (header.type != MS_ENTRY_NORMAL && store->announced.index == header.index) {
-            cr_assert_eq(store->recorded.index, header.index);
-            cr_assert_arr_eq(store->recorded.bytes, store->announced.bytes,
-                             store->recorded.len_bytes);
-            store->conf = store->announced;
-        }
-        store->applied = header.index;
-    }
-    cr_assert_eq(offset, message->tail_bytes);
-}
-
-static inline void store_answer_read(struct fake_store *store, const struct ms_ipc_message *message)
-{
-    struct ms_log_read read;
-    struct ms_log_entries body = {.status = MS_OK};
-    uint8_t *tail = malloc(FIXTURE_RING_BYTES);
-    size_t used = 0;
-    void *dst_body = NULL;
-    void *dst_tail = NULL;
-
-    cr_assert_not_null(tail);
-    memcpy(&read, message->body, sizeof(read));
-    cr_assert(read.low < read.high && read.high <= store->last + 1);
-    body.request = read.request;
-    body.first_index = read.low;
-    for (raft_index i = read.low; i < read.high; i++) {
-        const struct fake_entry *entry = &store->entries[i];
-        size_t bytes = entry_codec_bytes(entry->header.len_bytes);
-
-        /* A small limit of its own, so that loading needs several rounds. */
-        if (used + bytes > FIXTURE_RING_BYTES || used + bytes > read.max_bytes || body.count == 7) {
-            break;
-        }
-        memset(tail + used, 0, bytes);
-        memcpy(tail + used, &entry->header, sizeof(entry->header));
-        memcpy(tail + used + sizeof(entry->header), entry->data, entry->header.len_bytes);
-        used += bytes;
-        body.count++;
-    }
-    cr_assert_eq(ms_link_begin(&store->apply, MS_IPC_LOG_ENTRIES, used, &dst_body, &dst_tail),
-                 MS_OK);
-    memcpy(dst_body, &body, sizeof(body));
-    memcpy(dst_tail, tail, used);
-    ms_link_commit(&store->apply);
-    free(tail);
-}
-
-/* Applies up to limit messages, without saying so. Returns how many there were. */
-static inline unsigned store_apply(struct world *world, unsigned limit)
-{
-    struct fake_store *store = &world->store;
-    struct ms_ipc_message message;
-    unsigned count = 0;
-
-    while (count < limit && ms_link_receive(&store->apply, &message) == MS_OK) {
-        if (message.type == MS_IPC_APPLY_ENTRIES) {
-            store_take_entries(world, store, &message);
-        } else if (message.type == MS_IPC_LOG_READ) {
-            store_answer_read(store, &message);
-        } else {
-            struct ms_apply_conf body;
-
-            cr_assert_eq(message.type, MS_IPC_APPLY_CONF);
-            memcpy(&body, message.body, sizeof(body));
-            store->announced.index = body.index;
-            store->announced.len_bytes = message.tail_bytes;
-            cr_assert(message.tail_bytes <= sizeof(store->announced.bytes));
-            memcpy(store->announced.bytes, message.tail, message.tail_bytes);
-        }
-        ms_link_release(&store->apply);
-        count++;
-    }
-    return count;
-}
-
-static inline void store_say_done(struct fake_store *store)
-{
-    struct ms_apply_done body = {.applied = store->applied};
-
-    cr_assert_eq(ms_link_send(&store->apply, MS_IPC_APPLY_DONE, &body), MS_OK);
-}
-
-/* Node and storaged work until neither has anything left. */
 static inline void world_settle(struct world *world)
 {
     unsigned written;
@@ -480,7 +286,7 @@ static inline void world_settle(struct world *world)
         if (written > 0) {
             store_say_durable(&world->store);
         }
-        applied = ms_link_is_open(&world->store.apply) ? store_apply(world, 1000) : 0;
+        applied = ms_link_is_open(&world->store.apply) ? store_apply(&world->store, 1000) : 0;
         if (applied > 0) {
             store_say_done(&world->store);
         }
@@ -582,27 +388,6 @@ static inline struct ms_read_ready api_expect_read(struct world *world, uint32_t
     memcpy(&body, message.body, sizeof(body));
     cr_assert_eq(body.request, request);
     return body;
-}
-
-/* The number that the command in the log at index carries; 0 for an entry without a command. */
-static inline uint64_t store_op(const struct fake_store *store, raft_index index)
-{
-    const struct fake_entry *entry = &store->entries[index];
-    uint64_t op = 0;
-
-    if (entry->header.type == MS_ENTRY_NORMAL && entry->header.len_bytes > 0) {
-        memcpy(&op, entry->data, sizeof(op));
-    }
-    return op;
-}
-
-/* Which apid it came from. */
-static inline uint32_t store_instance(const struct fake_store *store, raft_index index)
-{
-    uint32_t instance = 0;
-
-    memcpy(&instance, store->entries[index].data + sizeof(uint64_t), sizeof(instance));
-    return instance;
 }
 
 #endif

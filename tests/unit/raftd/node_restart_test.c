@@ -91,7 +91,7 @@ Test(node_restart, committed_entries_that_were_not_applied_are_sent_again)
         store_say_durable(&world->store);
         world_run_ok(world);
     }
-    cr_assert_eq(store_apply(world, 2), 2); /* two of four applied, none of them said */
+    cr_assert_eq(store_apply(&world->store, 2), 2); /* two of four applied, none of them said */
     cr_assert_eq(world->store.applied, 6);
     world_kill_store(world);
     world_start_store(world);
@@ -228,7 +228,7 @@ Test(node_restart, storaged_that_dies_while_raftd_loads_starts_it_over)
     cr_assert_eq(store_write(&world->store, 10), 1);
     restart_raftd(world);
     world_run_ok(world);
-    cr_assert_eq(store_apply(world, 1), 1); /* one LOG_READ of several */
+    cr_assert_eq(store_apply(&world->store, 1), 1); /* one LOG_READ of several */
     world_run_ok(world);
     cr_assert_eq(world->ready_calls, 0);
     world_kill_store(world);

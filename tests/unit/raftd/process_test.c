@@ -106,7 +106,8 @@ static void start(struct fixture *f, const char *cluster)
                                              .role = MS_ROLE_RAFTD,
                                              .previous_end = MS_END_NONE,
                                              .generation = 1,
-                                             .origin = 7};
+                                             .origin = 7,
+                                             .data_id = 0xda7a};
     f->welcome.config.id = 1;
     f->welcome.config.heartbeat_interval_ms = 20;
     f->welcome.config.election_timeout_ms = 200;
@@ -263,14 +264,6 @@ Test(process, neighbour_that_breaks_the_protocol_is_reported)
     expect_control(&f, MS_CONTROL_PEER_CORRUPT);
     order(&f, MS_CONTROL_STOP);
     cr_assert_eq(finish(&f), MS_EXIT_OK);
-}
-
-Test(process, cluster_of_two_cannot_run)
-{
-    struct fixture f;
-
-    start(&f, "http://127.0.0.1:9021,http://127.0.0.1:9022");
-    cr_assert_eq(finish(&f), MS_EXIT_CANNOT_RUN);
 }
 
 Test(process, contradiction_in_storage_cannot_run)

@@ -4,38 +4,7 @@
 #include <criterion/criterion.h>
 
 #include "storaged/log_store.h"
-#include "storaged/wal.h"
-#include "tests/unit/storaged/store_fixture.h"
-
-struct implementation {
-    const char *name;
-    int (*open)(const char *path, struct log_store **out, struct ms_err *err);
-};
-
-static int open_wal(const char *path, bool verify_all, struct log_store **out, struct ms_err *err)
-{
-    char directory[FIXTURE_PATH_BYTES + 8];
-    struct wal_options options = {
-        .directory = directory, .segment_bytes = WAL_SEGMENT_BYTES_MIN, .verify_all = verify_all};
-
-    (void)snprintf(directory, sizeof(directory), "%s/wal", path);
-    return wal_open(&options, out, NULL, err);
-}
-
-static int open_wal_verified(const char *path, struct log_store **out, struct ms_err *err)
-{
-    return open_wal(path, true, out, err);
-}
-
-static int open_wal_quickly(const char *path, struct log_store **out, struct ms_err *err)
-{
-    return open_wal(path, false, out, err);
-}
-
-static const struct implementation implementations[] = {
-    {"wal", open_wal_verified},
-    {"wal, opened quickly", open_wal_quickly},
-};
+#include "tests/unit/storaged/log_stores.h"
 
 struct fixture {
     const struct implementation *implementation;
@@ -60,7 +29,7 @@ static void fixture_reopen(struct fixture *f)
 /* Runs a case once on a new store of each implementation. */
 static void on_each(void (*run)(struct fixture *f))
 {
-    for (size_t i = 0; i < sizeof(implementations) / sizeof(implementations[0]); i++) {
+    for (size_t i = 0; i < IMPLEMENTATIONS; i++) {
         struct fixture f = {.implementation = &implementations[i]};
 
         fixture_make_dir(f.path);
@@ -285,19 +254,45 @@ Test(log_store, compaction_forgets_entries_but_not_the_term_before_the_first)
     on_each(run_compact);
 }
 
-static void run_reset(struct fixture *f)
+static struct log_store_install snapshot_of(raft_index index, raft_term term)
 {
+    return (struct log_store_install){.index = index,
+                                      .term = term,
+                                      .hard_state = {.term = 9, .vote = 3, .commit = index},
+                                      .conf = (const uint8_t *)"conf",
+                                      .conf_bytes = 4};
+}
+
+static void run_install(struct fixture *f)
+{
+    struct log_store_install install = snapshot_of(100, 7);
+    uint8_t conf[64];
+    size_t conf_bytes = 0;
+    raft_index index = 0;
     raft_term term = 0;
 
     cr_assert_eq(fixture_put(f->store, 1, 1, "a"), MS_OK);
     cr_assert_eq(fixture_put(f->store, 2, 1, "b"), MS_OK);
+    cr_assert_eq(fixture_install(f->store, &install), MS_EBUSY, "something is staged");
     cr_assert_eq(fixture_sync(f->store, NULL), MS_OK);
-    cr_assert_eq(fixture_mark(f->store, 100, 7, 0), MS_OK);
+    cr_assert_eq(fixture_mark(f->store, 100, 7, 0), MS_EINVAL, "the log has no such entry");
+    cr_assert_eq(fixture_install(f->store, &install), MS_OK);
     for (int i = 0; i < 2; i++) {
-        cr_assert_eq(state_of(f->store).first_index, 101);
-        cr_assert_eq(state_of(f->store).last_index, 100);
+        struct log_state state = state_of(f->store);
+
+        cr_assert_eq(state.first_index, 101);
+        cr_assert_eq(state.last_index, 100);
+        cr_assert_eq(state.last_term, 7);
+        cr_assert_eq(state.snapshot_index, 100);
+        cr_assert_eq(state.hard_state.term, 9);
+        cr_assert_eq(state.hard_state.vote, 3);
+        cr_assert_eq(state.hard_state.commit, 100);
         cr_assert_eq(log_store_term(f->store, 100, &term, NULL), MS_OK);
         cr_assert_eq(term, 7);
+        cr_assert_eq(log_store_conf(f->store, 200, conf, 64, &conf_bytes, &index, NULL), MS_OK);
+        cr_assert_eq(index, 100);
+        cr_assert_eq(conf_bytes, 4);
+        cr_assert_arr_eq(conf, "conf", 4);
         fixture_reopen(f);
     }
     cr_assert_eq(fixture_put(f->store, 101, 7, "c"), MS_OK);
@@ -305,7 +300,8 @@ static void run_reset(struct fixture *f)
     cr_assert_eq(fixture_sync(f->store, NULL), MS_OK);
     expect_entries(f->store, 101, 103, "c@7 d@7 ");
     /* A snapshot of an entry that the log holds with another term. */
-    cr_assert_eq(fixture_mark(f->store, 101, 8, 0), MS_OK);
+    install = snapshot_of(101, 8);
+    cr_assert_eq(fixture_install(f->store, &install), MS_OK);
     fixture_reopen(f);
     cr_assert_eq(state_of(f->store).first_index, 102);
     cr_assert_eq(state_of(f->store).last_index, 101);
@@ -313,7 +309,40 @@ static void run_reset(struct fixture *f)
 
 Test(log_store, a_foreign_snapshot_starts_the_log_anew)
 {
-    on_each(run_reset);
+    on_each(run_install);
+}
+
+static void run_install_again(struct fixture *f)
+{
+    struct log_store_install install = snapshot_of(10, 2);
+
+    cr_assert_eq(fixture_install(f->store, &install), MS_OK);
+    cr_assert_eq(fixture_put(f->store, 11, 2, "k"), MS_OK);
+    cr_assert_eq(fixture_put(f->store, 12, 2, "l"), MS_OK);
+    cr_assert_eq(fixture_sync(f->store, NULL), MS_OK);
+    /* The same once more: who sends it has not heard that it was done. */
+    cr_assert_eq(fixture_install(f->store, &install), MS_OK);
+    expect_entries(f->store, 11, 13, "k@2 l@2 ");
+    /* One of an entry that is here: what follows is of the same log. */
+    install = snapshot_of(11, 2);
+    cr_assert_eq(fixture_install(f->store, &install), MS_OK);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(state_of(f->store).snapshot_index, 11);
+        cr_assert_eq(state_of(f->store).last_index, 12);
+        expect_entries(f->store, 11, 13, "k@2 l@2 ");
+        fixture_reopen(f);
+    }
+    install = snapshot_of(5, 1);
+    cr_assert_eq(fixture_install(f->store, &install), MS_EINVAL, "older than the one recorded");
+    install = snapshot_of(20, 3);
+    install.hard_state.commit = 21;
+    cr_assert_eq(fixture_install(f->store, &install), MS_EINVAL, "commits what is not there");
+    expect_entries(f->store, 11, 13, "k@2 l@2 ");
+}
+
+Test(log_store, installing_again_discards_nothing)
+{
+    on_each(run_install_again);
 }
 
 static void run_confs(struct fixture *f)
@@ -347,6 +376,68 @@ static void run_confs(struct fixture *f)
 Test(log_store, configurations_are_found_by_index)
 {
     on_each(run_confs);
+}
+
+static void run_confs_cut(struct fixture *f)
+{
+    uint8_t conf[64];
+    size_t conf_bytes = 0;
+    raft_index index = 0;
+
+    for (raft_index i = 1; i <= 6; i++) {
+        cr_assert_eq(fixture_put(f->store, i, 1, "e"), MS_OK);
+    }
+    cr_assert_eq(log_store_put_conf(f->store, 2, (const uint8_t *)"two", 3, NULL), MS_OK);
+    cr_assert_eq(log_store_put_conf(f->store, 5, (const uint8_t *)"five", 4, NULL), MS_OK);
+    cr_assert_eq(fixture_sync(f->store, NULL), MS_OK);
+    cr_assert_eq(log_store_put_conf(f->store, 6, (const uint8_t *)"six", 3, NULL), MS_OK);
+    /* In the same batch, and in a later one. */
+    cr_assert_eq(fixture_put(f->store, 6, 2, "f"), MS_OK);
+    cr_assert_eq(fixture_sync(f->store, NULL), MS_OK);
+    cr_assert_eq(log_store_conf(f->store, 9, conf, 64, &conf_bytes, &index, NULL), MS_OK);
+    cr_assert_eq(index, 5);
+    cr_assert_eq(fixture_put(f->store, 4, 3, "g"), MS_OK);
+    cr_assert_eq(fixture_put(f->store, 5, 3, "h"), MS_OK);
+    cr_assert_eq(fixture_sync(f->store, NULL), MS_OK);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(log_store_conf(f->store, 9, conf, 64, &conf_bytes, &index, NULL), MS_OK);
+        cr_assert_eq(index, 2, "that of entry 5 went with the entry");
+        fixture_reopen(f);
+    }
+    cr_assert_eq(log_store_put_conf(f->store, 5, (const uint8_t *)"FIVE", 4, NULL), MS_OK);
+    cr_assert_eq(fixture_sync(f->store, NULL), MS_OK);
+    cr_assert_eq(log_store_conf(f->store, 9, conf, 64, &conf_bytes, &index, NULL), MS_OK);
+    cr_assert_eq(index, 5);
+    cr_assert_arr_eq(conf, "FIVE", 4);
+}
+
+Test(log_store, configurations_of_discarded_entries_are_forgotten)
+{
+    on_each(run_confs_cut);
+}
+
+static void run_cuts(struct fixture *f)
+{
+    struct log_store_install install = snapshot_of(20, 4);
+    uint64_t cuts = state_of(f->store).cuts;
+
+    for (raft_index i = 1; i <= 3; i++) {
+        cr_assert_eq(fixture_put(f->store, i, 1, "e"), MS_OK);
+    }
+    cr_assert_eq(fixture_sync(f->store, NULL), MS_OK);
+    cr_assert_eq(state_of(f->store).cuts, cuts, "nothing was discarded");
+    cr_assert_eq(fixture_put(f->store, 3, 2, "f"), MS_OK);
+    cr_assert_eq(state_of(f->store).cuts, cuts, "it is not durable yet");
+    cr_assert_eq(fixture_sync(f->store, NULL), MS_OK);
+    cr_assert_neq(state_of(f->store).cuts, cuts);
+    cuts = state_of(f->store).cuts;
+    cr_assert_eq(fixture_install(f->store, &install), MS_OK);
+    cr_assert_neq(state_of(f->store).cuts, cuts);
+}
+
+Test(log_store, discarded_entries_can_be_noticed)
+{
+    on_each(run_cuts);
 }
 
 /* ---- against a model ------------------------------------------------------------------------ */

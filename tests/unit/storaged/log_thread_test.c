@@ -17,7 +17,8 @@ struct thread_fixture {
     struct log_thread *thread;
     struct ms_link raftd;
     struct wal_io io;
-    bool disk_full; /* set and read atomically: the stock has a thread of its own */
+    raft_index claimable; /* the snapshot that is there; 0: none is */
+    bool disk_full;       /* set and read atomically: the stock has a thread of its own */
     bool disk_fails;
 };
 
@@ -45,6 +46,13 @@ static int allocate(void *ctx, int fd, off_t size)
     return __atomic_load_n(&f->disk_full, __ATOMIC_SEQ_CST) ? ENOSPC : posix_fallocate(fd, 0, size);
 }
 
+static bool claim(void *ctx, raft_index index, raft_term term)
+{
+    const struct thread_fixture *f = ctx;
+
+    return index == f->claimable && term == 7;
+}
+
 static void fixture_init(struct thread_fixture *f)
 {
     struct wal_options options = {.segment_bytes = 1u << 20, .io = &f->io};
@@ -56,7 +64,7 @@ static void fixture_init(struct thread_fixture *f)
     (void)snprintf(f->dir, sizeof(f->dir), "%s/wal", f->root);
     options.directory = f->dir;
     cr_assert_eq(wal_open(&options, &f->store, NULL, NULL), MS_OK);
-    thread.store = f->store;
+    thread = (struct log_thread_options){.store = f->store, .claim = claim, .ctx = f};
     cr_assert_eq(log_thread_start(&thread, &f->thread, NULL), MS_OK);
     ms_link_init_closed(&f->raftd);
 }
@@ -285,5 +293,125 @@ Test(log_thread, a_failing_disk_ends_it)
         collect(&f, &news);
     } while (!news.failed);
     cr_assert_eq(news.failure.status, MS_EIO, "%s", news.failure.text);
+    fixture_fini(&f);
+}
+
+/* LOG_SNAPSHOT of index and term 7. */
+static void send_snapshot(struct thread_fixture *f, uint64_t seq, raft_index index)
+{
+    const struct ms_log_snapshot snapshot = {.seq = seq,
+                                             .index = index,
+                                             .term = 7,
+                                             .hard_state = {.term = 8, .vote = 2, .commit = index}};
+    void *body;
+    void *tail;
+
+    cr_assert_eq(ms_link_begin(&f->raftd, MS_IPC_LOG_SNAPSHOT, 5, &body, &tail), MS_OK);
+    memcpy(body, &snapshot, sizeof(snapshot));
+    memcpy(tail, "conf!", 5);
+    ms_link_commit(&f->raftd);
+    ms_link_flush(&f->raftd);
+}
+
+static void expect_durable(struct thread_fixture *f, uint64_t seq, raft_index last_index)
+{
+    struct ms_log_durable durable = {0};
+
+    while (durable.seq < seq) {
+        link_fixture_expect(&f->raftd, MS_IPC_LOG_DURABLE, &durable, sizeof(durable));
+    }
+    cr_assert_eq(durable.seq, seq);
+    cr_assert_eq(durable.last_index, last_index);
+}
+
+Test(log_thread, a_snapshot_takes_its_place_between_appends)
+{
+    struct thread_fixture f;
+    struct ms_log_state state;
+    struct log_state now;
+
+    fixture_init(&f);
+    f.claimable = 50;
+    connect_raftd(&f, &state);
+    for (uint64_t seq = 1; seq <= 5; seq++) {
+        cr_assert_eq(link_fixture_append(&f.raftd, seq, seq, 1), MS_OK);
+    }
+    send_snapshot(&f, 6, 50);
+    cr_assert_eq(link_fixture_append(&f.raftd, 7, 51, 3), MS_OK);
+    expect_durable(&f, 7, 53);
+    log_store_state(f.store, &now);
+    cr_assert_eq(now.first_index, 51);
+    cr_assert_eq(now.snapshot_index, 50);
+    cr_assert_eq(now.snapshot_term, 7);
+    connect_raftd(&f, &state);
+    cr_assert_eq(state.snapshot_index, 50);
+    cr_assert_eq(state.first_index, 51);
+    cr_assert_eq(state.last_index, 53);
+    fixture_fini(&f);
+}
+
+/* A mark that was ordered before the log got another beginning is of no interest any more. */
+Test(log_thread, an_outdated_mark_is_passed_over)
+{
+    const struct log_thread_mark mark = {
+        .snapshot_index = 3, .snapshot_term = 1, .compact_index = 2};
+    struct thread_fixture f;
+    struct ms_log_state state;
+    struct log_state now;
+
+    fixture_init(&f);
+    f.claimable = 50;
+    connect_raftd(&f, &state);
+    cr_assert_eq(link_fixture_append(&f.raftd, 1, 1, 5), MS_OK);
+    send_snapshot(&f, 2, 50);
+    expect_durable(&f, 2, 50);
+    log_thread_mark(f.thread, &mark);
+    cr_assert_eq(link_fixture_append(&f.raftd, 3, 51, 1), MS_OK);
+    expect_durable(&f, 3, 51);
+    log_store_state(f.store, &now);
+    cr_assert_eq(now.snapshot_index, 50);
+    cr_assert_eq(now.first_index, 51);
+    fixture_fini(&f);
+}
+
+Test(log_thread, the_log_never_begins_behind_a_snapshot_that_is_not_there)
+{
+    struct thread_fixture f;
+    struct ms_log_state state;
+
+    fixture_init(&f);
+    connect_raftd(&f, &state);
+    send_snapshot(&f, 1, 50);
+    expect_fault(&f);
+    connect_raftd(&f, &state);
+    cr_assert_eq(state.first_index, 1);
+    cr_assert_eq(state.last_index, 0);
+    fixture_fini(&f);
+}
+
+Test(log_thread, the_owner_hears_when_a_dropped_link_is_done_with)
+{
+    struct thread_fixture f;
+    struct ms_log_state state;
+    struct log_thread_news news;
+    struct log_state now;
+    uint64_t number;
+
+    fixture_init(&f);
+    connect_raftd(&f, &state);
+    cr_assert_eq(link_fixture_append(&f.raftd, 1, 1, 5), MS_OK);
+    number = log_thread_drop_link(f.thread);
+    do {
+        collect(&f, &news);
+    } while (news.dropped == 0);
+    cr_assert_eq(news.dropped, number);
+    log_store_state(f.store, &now);
+    cr_assert_eq(now.last_index, 5, "what it had published is durable by then");
+    /* Also when there is none any more. */
+    number = log_thread_drop_link(f.thread);
+    do {
+        collect(&f, &news);
+    } while (news.dropped == 0);
+    cr_assert_eq(news.dropped, number);
     fixture_fini(&f);
 }

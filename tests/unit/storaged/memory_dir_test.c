@@ -195,16 +195,41 @@ Test(memory_dir, leftovers_of_gone_nodes_are_removed)
     place_fini(&place);
 }
 
-/* Without a usable memory directory the data directory serves, and the reason is told. */
-Test(memory_dir, falls_back_below_the_data_directory)
+/* A mistake in the option is told, not worked around. */
+Test(memory_dir, what_is_no_directory_is_refused)
 {
-    struct memory_dir *dir;
+    struct memory_dir *dir = NULL;
+    struct ms_err err = {0};
     struct place place;
     char path[400];
 
     place_init(&place);
     (void)snprintf(path, sizeof(path), "%s/nowhere", place.root);
     place.options.memory_dir = path;
+    cr_assert_eq(memory_dir_open(&place.options, &dir, &err), MS_EIO);
+    cr_assert_not_null(strstr(err.text, path), "%s", err.text);
+    cr_assert_not_null(strstr(err.text, "No such file or directory"), "%s", err.text);
+    place.options.memory_dir = "/proc/self/status";
+    cr_assert_eq(memory_dir_open(&place.options, &dir, &err), MS_EIO);
+    cr_assert_not_null(strstr(err.text, "Not a directory"), "%s", err.text);
+    cr_assert_eq(entries_of(place.node), 0, "nothing was made below the data directory");
+    place_fini(&place);
+}
+
+/* Where others have taken our name, the data directory serves, and the reason is told. */
+Test(memory_dir, falls_back_below_the_data_directory)
+{
+    struct memory_dir *dir;
+    struct place place;
+    char path[600];
+
+    place_init(&place);
+    leave_store(&place);
+    dir = open_place(&place);
+    (void)snprintf(path, sizeof(path), "%s", memory_dir_path(dir));
+    *strrchr(path, '/') = '\0';
+    memory_dir_remove_and_close(dir);
+    cr_assert_eq(symlink(place.root, path), 0);
     dir = open_place(&place);
     cr_assert_not_null(memory_dir_fallback(dir));
     MUST(memory_dir_renew(dir, err));
@@ -279,6 +304,36 @@ Test(memory_dir, older_epochs_are_removed)
     cr_assert_eq(memory_dir_epoch(dir), epoch + 5);
     (void)snprintf(strrchr(path, '/'), 64, "/epoch-%llu", (unsigned long long)epoch);
     cr_assert_neq(access(path, F_OK), 0);
+    memory_dir_close(dir);
+    place_fini(&place);
+}
+
+/* A state that is built aside does not touch the one in use; dying in between leaves both. */
+Test(memory_dir, another_environment_is_made_aside_and_switched_to)
+{
+    struct memory_dir_aside aside;
+    struct memory_dir *dir;
+    struct place place;
+    uint64_t before;
+    char old_path[MEMORY_DIR_PATH_BYTES];
+
+    place_init(&place);
+    leave_store(&place);
+    dir = open_place(&place);
+    cr_assert_not_null(memory_dir_kept(dir));
+    before = memory_dir_epoch(dir);
+    (void)snprintf(old_path, sizeof(old_path), "%s", memory_dir_path(dir));
+    MUST(memory_dir_begin(dir, &aside, err));
+    cr_assert_neq(aside.epoch, before);
+    cr_assert_eq(access(aside.path, F_OK), 0);
+    cr_assert_eq(memory_dir_epoch(dir), before);
+    cr_assert_eq(memory_dir_switch(dir, &aside), before);
+    cr_assert_eq(memory_dir_epoch(dir), aside.epoch);
+    cr_assert_str_eq(memory_dir_path(dir), aside.path);
+    cr_assert_eq(access(old_path, F_OK), 0, "somebody still closes it");
+    MUST(memory_dir_remove(dir, before, err));
+    cr_assert_neq(access(old_path, F_OK), 0);
+    MUST(memory_dir_remove(dir, before, err));
     memory_dir_close(dir);
     place_fini(&place);
 }

@@ -121,7 +121,7 @@ static int install(struct world *world, const struct snapshot_file *file, struct
     fixture_remove_dir(world->copy);
     cr_assert_eq(mkdir(world->copy, 0700), 0);
     MUST(memory_engine_create(world->copy, FIXTURE_LIMIT_BYTES, copy, err));
-    rc = snapshot_files_load(world->files, file, *copy, &info, cause);
+    rc = snapshot_files_load(world->files, file, *copy, NULL, &info, cause);
     if (rc != MS_OK) {
         engine_close(*copy);
         *copy = NULL;
@@ -331,6 +331,31 @@ Test(snapshot, files_are_kept_and_removed)
     MUST(snapshot_files_get(world.files, 0, &second));
     cr_assert_eq(second.index, file.index);
     cr_assert_eq(second.size_bytes, file.size_bytes);
+    world_fini(&world);
+}
+
+Test(snapshot, files_that_the_log_has_left_behind_are_trimmed)
+{
+    struct snapshot_file first;
+    struct snapshot_file second;
+    struct snapshot_file found;
+    struct world world;
+
+    world_init(&world, "files_that_the_log_has_left_behind_are_trimmed");
+    write_some(&world, 5);
+    first = take_snapshot(&world);
+    write_some(&world, 5);
+    second = take_snapshot(&world);
+    MUST(snapshot_files_trim(world.files, first.index + 1, err));
+    cr_assert_eq(file_names(world.snap, "snap"), 2, "the log leads on from both");
+    MUST(snapshot_files_trim(world.files, first.index + 2, err));
+    cr_assert_eq(file_names(world.snap, "snap"), 1);
+    MUST(snapshot_files_trim(world.files, second.index + 2, err));
+    cr_assert_eq(file_names(world.snap, "snap"), 1, "the newest stays in any case");
+    MUST(snapshot_files_get(world.files, 0, &found));
+    cr_assert_eq(found.index, second.index);
+    MUST(snapshot_files_add(world.files, &second, err));
+    cr_assert_eq(snapshot_files_get(world.files, 1, &found), MS_ENOENT, "it is known already");
     world_fini(&world);
 }
 

@@ -127,6 +127,20 @@ static inline int fixture_mark(struct log_store *store, raft_index snapshot, raf
     }
 }
 
+/* Lets the log start anew behind a snapshot, waiting for room likewise. */
+static inline int fixture_install(struct log_store *store, const struct log_store_install *install)
+{
+    int rc;
+
+    while ((rc = log_store_install(store, install, NULL)) == MS_EAGAIN) {
+        struct pollfd wait = {.fd = log_store_event_fd(store), .events = POLLIN};
+
+        cr_assert(poll(&wait, 1, 10000) == 1, "no room came");
+        log_store_service(store);
+    }
+    return rc;
+}
+
 /* Stages one entry whose data is text. */
 static inline int fixture_put(struct log_store *store, raft_index index, raft_term term,
                               const char *text)

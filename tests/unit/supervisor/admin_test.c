@@ -119,13 +119,6 @@ static void fake_set_log_level(void *ctx, enum ms_log_level level)
     (void)strcat(calls, ms_log_level_name(level));
 }
 
-static int fake_reload(void *ctx, char note[ADMIN_NOTE_BYTES], struct ms_err *err)
-{
-    (void)ctx;
-    (void)note;
-    return ms_err_set(err, MS_EUSAGE, 0, "no such file");
-}
-
 static void fake_stop(void *ctx)
 {
     (void)ctx;
@@ -136,22 +129,35 @@ static const struct admin_actions actions = {
     .snapshot = fake_snapshot,
     .restart = fake_restart,
     .set_log_level = fake_set_log_level,
-    .reload = fake_reload,
     .stop = fake_stop,
 };
 
-static char *run(const char *text)
-{
-    static char *last;
-    char line[ADMIN_LINE_BYTES_MAX + 1];
+static char *last;
 
-    free(last);
-    (void)snprintf(line, sizeof(line), "%s", text);
-    last = admin_execute(line, strlen(line), &actions, NULL);
+static void expect_form(void)
+{
     cr_assert_not_null(last);
     cr_assert(strlen(last) >= 2 && strcmp(last + strlen(last) - 2, "\n\n") == 0,
               "no empty line at the end of \"%s\"", last);
     cr_assert_eq(strstr(last, "\n\n"), last + strlen(last) - 2, "an empty line inside");
+}
+
+static int execute(const char *text, struct admin_wish *wish)
+{
+    char line[ADMIN_LINE_BYTES_MAX + 1];
+
+    free(last);
+    last = NULL;
+    (void)snprintf(line, sizeof(line), "%s", text);
+    return admin_execute(line, strlen(line), &actions, NULL, &last, wish);
+}
+
+static char *run(const char *text)
+{
+    struct admin_wish wish;
+
+    cr_assert_eq(execute(text, &wish), MS_OK, "%s", text);
+    expect_form();
     return last;
 }
 
@@ -170,14 +176,13 @@ Test(admin_execute, wrong_commands_get_one_line_of_error)
     expect_error("   \t ", "no command");
     expect_error("--json", "no command");
     expect_error("frobnicate", "unknown command \"frobnicate\"");
-    expect_error("member list", "unknown command \"member\"");
     expect_error("STATUS", "unknown command");
     expect_error("status now", "usage: status");
     expect_error("restart", "usage: restart WORKER");
     expect_error("restart raftd storaged", "usage: restart WORKER");
     expect_error("restart nobody", "no worker \"nobody\"");
     expect_error("log-level loud", "levels are");
-    expect_error("reload", "no such file");
+    expect_error("reload now", "usage: reload");
     expect_error("status\x01", "printable");
     expect_error("st\xc3\xa4tus", "printable");
     expect_error("GET / HTTP/1.1", "unknown command \"GET\"");
@@ -204,16 +209,134 @@ Test(admin_execute, commands_do_what_they_say)
 
 Test(admin_execute, help_lists_the_commands)
 {
-    static const char *const names[] = {
-        "status", "workers", "restart WORKER", "log-level LEVEL", "reload", "stop", "help"};
+    static const char *const names[] = {"status",
+                                        "workers",
+                                        "restart WORKER",
+                                        "log-level LEVEL",
+                                        "reload",
+                                        "member list",
+                                        "member add ID URL [--learner]",
+                                        "member promote ID",
+                                        "member update ID URL",
+                                        "member remove ID",
+                                        "leader",
+                                        "leader transfer [ID]",
+                                        "stop",
+                                        "help"};
     json_t *parsed;
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         cr_assert_not_null(strstr(run("help"), names[i]));
     }
     parsed = json_loads(run("help --json"), 0, NULL);
-    cr_assert_eq(json_array_size(json_object_get(parsed, "commands")), 7);
+    cr_assert_eq(json_array_size(json_object_get(parsed, "commands")),
+                 sizeof(names) / sizeof(names[0]));
     json_decref(parsed);
+}
+
+/* ---- members --------------------------------------------------------------------------------- */
+
+Test(admin_member, words_become_requests)
+{
+    static const struct {
+        const char *line;
+        uint32_t operation;
+        node_id id;
+        const char *url;
+    } rows[] = {
+        {"member add 4 http://127.0.0.1:1", MS_MEMBER_ADD_VOTER, 4, "http://127.0.0.1:1"},
+        {"member add 4 http://127.0.0.1:1/", MS_MEMBER_ADD_VOTER, 4, "http://127.0.0.1:1"},
+        {"member add 4 http://h:1 --learner", MS_MEMBER_ADD_LEARNER, 4, "http://h:1"},
+        {"member add --learner 4 http://h:1", MS_MEMBER_ADD_LEARNER, 4, "http://h:1"},
+        {"member promote 9223372036854775807", MS_MEMBER_PROMOTE, INT64_MAX, ""},
+        {"member remove 1", MS_MEMBER_REMOVE, 1, ""},
+        {"member update 2 http://[::1]:7", MS_MEMBER_UPDATE_URL, 2, "http://[::1]:7"},
+        {"leader transfer 3", MS_MEMBER_TRANSFER, 3, ""},
+        {"leader transfer", MS_MEMBER_TRANSFER, 0, ""},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct admin_wish wish;
+
+        cr_assert_eq(execute(rows[i].line, &wish), MS_EAGAIN, "%s", rows[i].line);
+        cr_assert_not(wish.json);
+        cr_assert_eq(wish.request.head.operation, rows[i].operation, "%s", rows[i].line);
+        cr_assert_eq(wish.request.head.id, rows[i].id, "%s", rows[i].line);
+        cr_assert_str_eq(wish.request.peer_url, rows[i].url);
+    }
+    cr_assert_str_eq(calls, "", "nothing happens before raftd was asked");
+}
+
+Test(admin_member, other_words_are_refused)
+{
+    expect_error("member", "usage: member list | member add ID URL [--learner] | member promote");
+    expect_error("member join", "usage: member list");
+    expect_error("member list 1", "usage: member list");
+    expect_error("member add 4", "usage: ");
+    expect_error("member add 4 --learner", "URL is missing");
+    expect_error("member add http://h:1 4", "\"http://h:1\" is no member id");
+    expect_error("member add 0 http://h:1", "\"0\" is no member id");
+    expect_error("member add 9223372036854775808 http://h:1", "is no member id");
+    expect_error("member add -1 http://h:1", "is no member id");
+    expect_error("member add 4 https://h:1", "\"https://h:1\" is no peer URL");
+    expect_error("member add 4 http://h:1 voter", "\"voter\" is one word too many");
+    expect_error("member promote --learner", "\"--learner\" is no member id");
+    expect_error("member remove", "usage: ");
+    expect_error("member remove 1 2", "usage: ");
+    expect_error("leader transfer one", "\"one\" is no member id");
+    expect_error("leader 1", "usage: leader | leader transfer [ID]");
+}
+
+static const char *answer_to(const char *line, enum ms_member_code code, const char *text)
+{
+    struct admin_wish wish;
+
+    cr_assert_eq(execute(line, &wish), MS_EAGAIN);
+    last = admin_member_answer(&wish, code, text);
+    expect_form();
+    return last;
+}
+
+Test(admin_member, answers_become_text)
+{
+    static const char add[] = "member add 4 http://h:1";
+
+    cr_assert_str_eq(answer_to(add, MS_MEMBER_OK, ""), "added\n\n");
+    cr_assert_str_eq(answer_to(add, MS_MEMBER_OK, "it is one already"), "it is one already\n\n");
+    cr_assert_str_eq(answer_to("--json member remove 4", MS_MEMBER_OK, "x"), "{\"ok\":true}\n\n");
+    cr_assert_str_eq(answer_to("leader transfer", MS_MEMBER_OK, ""), "leadership transferred\n\n");
+    cr_assert_str_eq(answer_to(add, MS_MEMBER_CONFLICT, "member 4 is http://h:2"),
+                     "error: member 4 is http://h:2\n\n");
+    cr_assert_str_eq(answer_to(add, MS_MEMBER_NO_LEADER, ""),
+                     "error: no leader; nothing was done\n\n");
+    cr_assert_str_eq(answer_to(add, MS_MEMBER_UNKNOWN, ""), "error: the outcome is unknown\n\n");
+    cr_assert_str_eq(answer_to(add, (enum ms_member_code)99, ""),
+                     "error: the outcome is unknown\n\n");
+    cr_assert_str_eq(answer_to(add, MS_MEMBER_INVALID, "two\n\nlines\x80"),
+                     "error: two??lines?\n\n");
+}
+
+/* ---- reload ---------------------------------------------------------------------------------- */
+
+Test(admin_reload, is_begun_elsewhere_and_told_when_it_is_over)
+{
+    struct admin_wish wish;
+
+    cr_assert_eq(execute("--json reload", &wish), MS_EAGAIN);
+    cr_assert_eq(wish.kind, ADMIN_WISH_RELOAD);
+    cr_assert(wish.json);
+    last = admin_execute_reloaded(true, NULL, "port waits");
+    cr_assert_str_eq(last, "{\"ok\":true}\n\n");
+    free(last);
+    last = admin_execute_reloaded(false, NULL, "");
+    cr_assert_str_eq(last, "reloaded\n\n");
+    free(last);
+    last = admin_execute_reloaded(false, NULL, "port waits");
+    cr_assert_str_eq(last, "reloaded; port waits\n\n");
+    free(last);
+    last = admin_execute_reloaded(true, "apid:\n\nno", "port waits");
+    cr_assert_str_eq(last, "error: apid:??no; port waits\n\n");
+    expect_form();
 }
 
 /* ---- status ---------------------------------------------------------------------------------- */
@@ -267,6 +390,24 @@ Test(admin_status, text_is_aligned, .init = show_a_leader)
     cr_assert_not_null(strstr(run("status"), "state        leader\n"));
     cr_assert_not_null(strstr(run("status"), "log          1 to 9\n"));
     cr_assert_not_null(strstr(run("status"), "1               voter  http://127.0.0.1:9021\n"));
+}
+
+Test(admin_status, members_and_leader_can_be_had_alone, .init = show_a_leader)
+{
+    shown.status.members[1] =
+        (struct ms_status_member){.id = 3, .role = MS_MEMBER_LEARNER, .peer_url = "http://h:1"};
+    shown.status.member_count = 2;
+    cr_assert_str_eq(run("member list"), "MEMBER           ROLE  PEER URL\n"
+                                         "1               voter  http://127.0.0.1:9021\n"
+                                         "3             learner  http://h:1\n\n");
+    cr_assert_str_eq(run("--json member list"),
+                     "[{\"id\":1,\"peer_url\":\"http://127.0.0.1:9021\",\"role\":\"voter\"},"
+                     "{\"id\":3,\"peer_url\":\"http://h:1\",\"role\":\"learner\"}]\n\n");
+    cr_assert_str_eq(run("leader"), "leader       1\nterm         2\n\n");
+    cr_assert_str_eq(run("leader --json"), "{\"leader\":1,\"term\":2}\n\n");
+    shown.status.leader = 0;
+    cr_assert_str_eq(run("leader"), "leader       none\nterm         2\n\n");
+    cr_assert_str_eq(run("leader --json"), "{\"leader\":0,\"term\":2}\n\n");
 }
 
 Test(admin_status, states_have_their_names)

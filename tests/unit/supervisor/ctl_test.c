@@ -103,6 +103,15 @@ Test(ctl, an_error_goes_to_standard_error_and_is_1)
     cr_assert_stderr_eq_str("error: no such thing\n");
 }
 
+Test(ctl, words_of_a_command_that_look_like_options_reach_the_node)
+{
+    answer_with("added as a learner\n\n");
+    cr_assert_eq(RUN((char[]){"-S"}, far.path, (char[]){"member"}, (char[]){"add"},
+                     (char[]){"--learner"}, (char[]){"4"}, (char[]){"http://h:1"}),
+                 0);
+    expect_line("member add 4 http://h:1 --learner\n");
+}
+
 Test(ctl, json_may_stand_on_either_side_and_the_environment_names_the_socket)
 {
     (void)setenv(SOCKET_VARIABLE, far.path, 1);

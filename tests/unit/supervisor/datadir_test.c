@@ -83,6 +83,28 @@ Test(datadir, is_made_with_parents_for_its_owner_alone)
     make(); /* and once more */
 }
 
+/* A directory that is made anew is another one, whatever its name. */
+Test(datadir, has_a_name_of_its_own_for_life)
+{
+    char path[MS_CONFIG_PATH_BYTES + 16];
+    struct datadir d;
+    struct ms_err err = {0};
+    uint64_t first;
+
+    cr_assert_eq(datadir_open(&config, &d, &err), MS_OK, "%s", err.text);
+    first = d.data_id;
+    cr_assert_neq(first, 0);
+    datadir_close(&d);
+    cr_assert_eq(datadir_open(&config, &d, &err), MS_OK, "%s", err.text);
+    cr_assert_eq(d.data_id, first);
+    datadir_close(&d);
+    (void)snprintf(path, sizeof(path), "%s/identity", config.node_dir);
+    cr_assert_eq(unlink(path), 0);
+    cr_assert_eq(datadir_open(&config, &d, &err), MS_OK, "%s", err.text);
+    cr_assert_neq(d.data_id, first);
+    datadir_close(&d);
+}
+
 Test(datadir, a_second_owner_is_refused_and_told_the_first)
 {
     struct datadir d;
@@ -121,10 +143,14 @@ Test(datadir, an_identity_that_is_not_understood_is_refused)
         {"", "format 0"},
         {"format = 1\n", "incomplete"},
         {"format = 1\nid = 3\nstorage = memory\n", "incomplete"},
+        {"format = 1\nid = 3\nstorage = memory\nraft-log = wal\n", "incomplete"},
         {"format = 2\nid = 3\nstorage = memory\nraft-log = wal\n", "format 2"},
         {"format = 1\nid = three\n", "line 2"},
         {"format = 1\nid = -3\n", "line 2"},
         {"format = 1\nid = 99999999999999999999999\n", "line 2"},
+        {"format = 1\nid = 3\ndata-id = 0000000000000000\n", "line 3"},
+        {"format = 1\nid = 3\ndata-id = 5e0c1d3f92a7b84\n", "line 3"},
+        {"format = 1\nid = 3\ndata-id = 5E0C1D3F92A7B846\n", "line 3"},
         {"format = 1\nid = 3\nstorage = aVeryLongNameOfAnEngine\n", "line 3"},
         {"format = 1\nid = 3\nstorage = \n", "line 3"},
         {"format = 1\ncolour = red\n", "line 2"},
@@ -222,4 +248,26 @@ Test(datadir, workers_of_a_dead_supervisor_are_waited_for, .init = set_up, .fini
     cr_assert_eq(datadir_open(&config, &d, &err), MS_OK, "%s", err.text);
     datadir_close(&d);
     cr_assert_eq(waitpid(supervisor, NULL, 0), supervisor);
+}
+
+/* A mark that survives, so that a log that is lost as a whole is missed. */
+Test(datadir, remembers_that_it_is_in_use)
+{
+    struct datadir d;
+    struct ms_err err = {0};
+    uint64_t data_id;
+
+    cr_assert_eq(datadir_open(&config, &d, &err), MS_OK, "%s", err.text);
+    cr_assert_not(d.was_used);
+    data_id = d.data_id;
+    datadir_close(&d);
+    cr_assert_eq(datadir_open(&config, &d, &err), MS_OK, "%s", err.text);
+    cr_assert_not(d.was_used, "opening it is no use");
+    cr_assert_eq(datadir_mark_used(&d, &config, &err), MS_OK, "%s", err.text);
+    cr_assert_eq(datadir_mark_used(&d, &config, &err), MS_OK, "%s", err.text);
+    datadir_close(&d);
+    cr_assert_eq(datadir_open(&config, &d, &err), MS_OK, "%s", err.text);
+    cr_assert(d.was_used);
+    cr_assert_eq(d.data_id, data_id);
+    datadir_close(&d);
 }

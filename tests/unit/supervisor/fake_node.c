@@ -43,6 +43,10 @@ static int run_node(int argc, char *argv[])
     enum ms_config_action action;
     struct ms_err err = {0};
 
+    supervisor_hold_signals();
+    if (getenv("FAKE_NODE") != NULL) {
+        (void)raise(SIGTERM);
+    }
     options.argc = argc;
     options.argv = argv;
     options.environment = environ;

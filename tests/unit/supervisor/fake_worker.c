@@ -100,10 +100,51 @@ static void on_peer_down(void *ctx, const struct ms_control_peer_down *down)
            MS_F_U64("end", down->end));
 }
 
-static void on_reload(void *ctx, const struct ms_config *config)
+static int on_reload(void *ctx, const struct ms_config *config, struct ms_err *err)
 {
-    (void)ctx;
+    struct fake *f = ctx;
+
     ms_log(MS_LOG_INFO, "reloaded", MS_F_U64("history", config->history));
+    if (is_mode(f, "dies-of-reload")) {
+        (void)raise(SIGKILL);
+    }
+    return is_mode(f, "picky") ? ms_err_set(err, MS_EINVAL, 0, "not to my\n\ntaste") : MS_OK;
+}
+
+static void on_member_request(void *ctx, const struct ms_control_member_request *request)
+{
+    struct fake *f = ctx;
+    struct ms_control_member_answer said = {.head = {.request = request->head.request}};
+
+    ms_log(MS_LOG_INFO, "member request", MS_F_U64("operation", request->head.operation),
+           MS_F_U64("id", request->head.id), MS_F_STR("url", request->peer_url));
+    switch (request->head.id) {
+    case FAKE_MEMBER_SILENT:
+        return;
+    case FAKE_MEMBER_DEADLY:
+        (void)raise(SIGKILL);
+        return;
+    case FAKE_MEMBER_UNKNOWN:
+        said.head.code = MS_MEMBER_NOT_FOUND;
+        (void)snprintf(said.text, sizeof(said.text), "there is no\nmember %d", FAKE_MEMBER_UNKNOWN);
+        break;
+    default:
+        break;
+    }
+    ms_worker_answer_member(f->worker, &said);
+    if (request->head.id == FAKE_MEMBER_SELF) {
+        ms_worker_removed(f->worker);
+    }
+}
+
+static void log_key(const struct ms_worker_identity *identity)
+{
+    char text[MS_CLUSTER_KEY_BYTES + 1] = "";
+
+    memcpy(text, identity->cluster_key, MS_CLUSTER_KEY_BYTES);
+    ms_log(MS_LOG_INFO, identity->has_cluster_key ? "has a key" : "has no key",
+           MS_F_STR("key", text), MS_F_U64("data_id", identity->data_id),
+           MS_F_U64("used", identity->data_was_used));
 }
 
 static void on_drain(void *ctx)
@@ -228,6 +269,7 @@ int fake_worker_main(const char *name)
                                                        .on_peer_down = on_peer_down,
                                                        .on_reload = on_reload,
                                                        .on_drain = on_drain,
+                                                       .on_member_request = on_member_request,
                                                        .on_stop = on_stop};
     struct ms_err err = {0};
 
@@ -245,6 +287,10 @@ int fake_worker_main(const char *name)
     if (strncmp(f.mode, "exit:", 5) == 0) {
         _exit((int)strtol(f.mode + 5, NULL, 10));
     }
+    if (strncmp(f.mode, "needs:", 6) == 0 && access(f.mode + 6, F_OK) != 0) {
+        _exit(MS_EXIT_CANNOT_RUN);
+    }
+    log_key(ms_worker_identity(f.worker));
     ms_worker_set_handlers(f.worker, &handlers, &f);
     serve(&f);
     for (size_t i = 0; i < f.link_count; i++) {

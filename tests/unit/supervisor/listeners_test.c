@@ -5,73 +5,12 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "supervisor/listeners.h"
-
-static void expect_url(const char *url, const char *host, uint16_t port)
-{
-    struct listen_address address;
-    struct ms_err err = {0};
-
-    cr_assert_eq(listeners_parse_url(url, &address, &err), MS_OK, "%s: %s", url, err.text);
-    cr_assert_str_eq(address.host, host);
-    cr_assert_eq(address.port, port);
-}
-
-Test(listeners, urls_give_host_and_port)
-{
-    expect_url("http://127.0.0.1:9021", "127.0.0.1", 9021);
-    expect_url("https://db-1.example:1", "db-1.example", 1);
-    expect_url("http://[::1]:65535", "::1", 65535);
-    expect_url("http://[fe80::1%eth0]:12379", "fe80::1%eth0", 12379);
-}
-
-Test(listeners, malformed_urls_are_refused)
-{
-    static const char *const urls[] = {
-        "",
-        "127.0.0.1:9021",
-        "ftp://127.0.0.1:9021",
-        "http://",
-        "http://:9021",
-        "http://127.0.0.1",
-        "http://127.0.0.1:",
-        "http://127.0.0.1:0",
-        "http://127.0.0.1:65536",
-        "http://127.0.0.1:999999999999",
-        "http://127.0.0.1:-1",
-        "http://127.0.0.1:+1",
-        "http://127.0.0.1:90 ",
-        "http://127.0.0.1:90/path",
-        "http://::1:9021",
-        "http://[::1]",
-        "http://[::1:9021",
-        "http://::1]:9021",
-        "http://[]:9021",
-    };
-
-    for (size_t i = 0; i < sizeof(urls) / sizeof(urls[0]); i++) {
-        struct listen_address address = {.port = 7};
-        struct ms_err err = {0};
-
-        cr_assert_eq(listeners_parse_url(urls[i], &address, &err), MS_EINVAL, "%s", urls[i]);
-        cr_assert_eq(address.port, 7, "%s changed the result", urls[i]);
-        cr_assert_neq(err.text[0], '\0');
-    }
-}
-
-Test(listeners, a_host_that_is_too_long_is_refused)
-{
-    char url[MS_CONFIG_ADDR_BYTES * 2] = "http://";
-    struct listen_address address;
-
-    memset(url + 7, 'a', sizeof(url) - 8);
-    memcpy(url + sizeof(url) - 6, ":9021", 6);
-    cr_assert_eq(listeners_parse_url(url, &address, NULL), MS_EINVAL);
-}
 
 static uint16_t port_of(int fd)
 {
@@ -129,4 +68,61 @@ Test(listeners, an_address_that_is_not_ours_is_refused)
 
     cr_assert_eq(listeners_bind(&address, &fd, &err), MS_EIO);
     cr_assert_not_null(strstr(err.text, "192.0.2.1"), "%s", err.text);
+}
+
+static void set_cluster(struct ms_config *config, const char *cluster)
+{
+    (void)snprintf(config->cluster, sizeof(config->cluster), "%s", cluster);
+}
+
+Test(listeners, peers_are_awaited_at_the_own_url)
+{
+    static struct ms_config config = {.id = 2, .port = 0, .listen = "127.0.0.1"};
+    struct listen_address any = {.host = "127.0.0.1"};
+    struct listeners listeners;
+    struct ms_err err = {0};
+    uint16_t port;
+    char cluster[128];
+    int fd = -1;
+
+    cr_assert_eq(listeners_bind(&any, &fd, &err), MS_OK, "%s", err.text);
+    port = port_of(fd);
+    (void)close(fd);
+    (void)snprintf(cluster, sizeof(cluster), "http://127.0.0.1:1,http://127.0.0.1:%u", port);
+    set_cluster(&config, cluster);
+    cr_assert_eq(listeners_open(&config, &listeners, &err), MS_OK, "%s", err.text);
+    cr_assert_eq(port_of(listeners.peer_fd), port);
+    listeners_close(&listeners);
+
+    config.id = 77; /* joins: the last one is its own */
+    config.join = 1;
+    cr_assert_eq(listeners_open(&config, &listeners, &err), MS_OK, "%s", err.text);
+    cr_assert_eq(port_of(listeners.peer_fd), port);
+    listeners_close(&listeners);
+}
+
+/* Somebody who tries out two nodes that have nothing to do with each other meets no error. */
+Test(listeners, a_node_that_is_alone_does_without_its_port_for_peers)
+{
+    static struct ms_config config = {.id = 1, .port = 0, .listen = "127.0.0.1"};
+    struct listen_address any = {.host = "127.0.0.1"};
+    struct listeners listeners;
+    struct ms_err err = {0};
+    char cluster[128];
+    int fd = -1;
+
+    cr_assert_eq(listeners_bind(&any, &fd, &err), MS_OK, "%s", err.text);
+    (void)snprintf(cluster, sizeof(cluster), "http://127.0.0.1:%u", port_of(fd));
+    set_cluster(&config, cluster);
+    cr_assert_eq(listeners_open(&config, &listeners, &err), MS_OK, "%s", err.text);
+    cr_assert_eq(listeners.peer_fd, -1);
+    listeners_close(&listeners);
+
+    config.join = 1;
+    cr_assert_eq(listeners_open(&config, &listeners, &err), MS_EBUSY);
+    config.join = 0;
+    (void)strcat(cluster, ",http://127.0.0.1:1");
+    set_cluster(&config, cluster);
+    cr_assert_eq(listeners_open(&config, &listeners, &err), MS_EBUSY);
+    (void)close(fd);
 }

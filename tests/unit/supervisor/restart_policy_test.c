@@ -123,7 +123,10 @@ static struct restart_decision after(struct policy_fixture *f, enum death_class 
 {
     const struct death death = {.class = class};
 
-    return restart_policy_decide(&f->window, &f->backoff, &death, was_ready, ready_for_ms, f->now);
+    return restart_policy_decide(&f->window, &f->backoff, &death,
+                                 &(struct restart_facts){.was_ready = was_ready,
+                                                         .ready_for_ms = ready_for_ms,
+                                                         .now = f->now});
 }
 
 Test(restart_policy, killed_when_ready_restarts_at_once_however_often)
@@ -214,4 +217,22 @@ Test(restart_policy, cannot_run_ends_the_node)
 
     policy_init(&f, 10);
     cr_assert_eq(after(&f, DEATH_CANNOT_RUN, false, 0).action, RESTART_CANNOT_RUN);
+}
+
+/* Somebody mends the file that it lacks, sooner or later: that is no fault to be counted. */
+Test(restart_policy, cannot_run_is_tried_again_where_it_may_recover)
+{
+    const struct death death = {.class = DEATH_CANNOT_RUN};
+    struct policy_fixture f;
+
+    policy_init(&f, 0);
+    for (int i = 0; i < 100; i++) {
+        struct restart_decision decision =
+            restart_policy_decide(&f.window, &f.backoff, &death,
+                                  &(struct restart_facts){.may_recover = true, .now = f.now});
+
+        cr_assert_eq(decision.action, RESTART_UNABLE);
+        cr_assert_eq(decision.delay_ms, RESTART_DELAY_MAX_MS);
+    }
+    cr_assert_eq(after(&f, DEATH_OUTSIDE, true, 1).action, RESTART_NOW);
 }

@@ -151,6 +151,31 @@ Test(supervisor, a_worker_that_cannot_run_ends_the_node_with_1)
     cr_assert_not(fake_node_log_has(&node, "worker restarts later"), "%s", fake_node_log(&node));
 }
 
+/* A file of somebody else's that is bad for a while must not take the store down. */
+Test(supervisor, an_apid_that_cannot_run_any_more_is_tried_again)
+{
+    char variable[128];
+    char file[96];
+
+    (void)snprintf(file, sizeof(file), "%s/certificate", node.base);
+    (void)snprintf(variable, sizeof(variable), "FAKE_APID=needs:%s", file);
+    cr_assert_geq(mkdir(file, 0700), 0);
+    start_ready(ARGUMENTS("--restart-intensity", "0"), ARGUMENTS(variable));
+    cr_assert_eq(rmdir(file), 0);
+    kill_worker("apid", SIGKILL);
+    while (strstr(fake_node_admin(&node, "workers"), "failing") == NULL) {
+        fake_node_wait_notify(&node, "workers running");
+    }
+    cr_assert_not_null(strstr(fake_node_admin(&node, "reload"), "apid is failing"));
+    cr_assert_str_eq(fake_node_admin(&node, "restart apid"), "restarting");
+    fake_node_wait_notify(&node, "2 of 3 workers running");
+    cr_assert(fake_node_log_has(&node, "worker cannot run until"), "%s", fake_node_log(&node));
+    cr_assert_eq(mkdir(file, 0700), 0);
+    fake_node_wait_notify(&node, "3 of 3 workers running"); /* by itself */
+    cr_assert_null(strstr(fake_node_admin(&node, "workers"), "failing"));
+    stop();
+}
+
 /* Stopped by job control is nothing a worker does itself: replaced, but not counted. */
 Test(supervisor, a_frozen_worker_is_replaced_and_not_blamed)
 {
@@ -252,6 +277,63 @@ Test(supervisor, reloads_on_sighup)
     fake_node_wait_notify(&node, "READY=1");
     stop();
     cr_assert(fake_node_log_has(&node, "storaged msg=\"reloaded\""), "%s", fake_node_log(&node));
+}
+
+Test(supervisor, a_reload_tells_who_refused_it)
+{
+    char config[128];
+    FILE *file;
+
+    (void)snprintf(config, sizeof(config), "%s/config.ini", node.base);
+    file = fopen(config, "w");
+    cr_assert_not_null(file);
+    (void)fclose(file);
+    start_ready(ARGUMENTS("--config", config), ARGUMENTS("FAKE_APID=picky"));
+    cr_assert_str_eq(fake_node_admin(&node, "reload"),
+                     "error: apid goes on with what it had: not to my??taste");
+    fake_node_wait_notify(&node, "RELOADING=1");
+    fake_node_wait_notify(&node, "READY=1");
+    file = fopen(config, "w");
+    cr_assert_not_null(file);
+    (void)fputs("id = 1\nrequest-timeout = 17\nhistory = 4\nmax-request-bytes = 1000\n", file);
+    (void)fclose(file);
+    cr_assert_not_null(strstr(fake_node_admin(&node, "reload"),
+                              "taste; what changes with the next start only: request-timeout, "
+                              "max-request-bytes"),
+                       "%s", fake_node_admin(&node, "reload"));
+    stop();
+    cr_assert(fake_node_log_has(&node, "storaged msg=\"reloaded\" history=4"), "%s",
+              fake_node_log(&node));
+}
+
+Test(supervisor, a_worker_that_dies_over_a_reload_is_told)
+{
+    start_ready(NULL, ARGUMENTS("FAKE_RAFTD=dies-of-reload"));
+    cr_assert_str_eq(fake_node_admin(&node, "reload"), "error: raftd died before it answered");
+    fake_node_wait_restarts(&node, "raftd", 1);
+    stop();
+}
+
+/* From the very first instruction on that is ours. */
+Test(supervisor, a_signal_that_comes_early_stops_it_in_order)
+{
+    start(NULL, ARGUMENTS("FAKE_NODE=early-sigterm"));
+    cr_assert_eq(fake_node_wait_exit(&node), MS_EXIT_OK, "%s", fake_node_log(&node));
+    cr_assert(fake_node_log_has(&node, "reason=SIGTERM"), "%s", fake_node_log(&node));
+}
+
+/* It has no more to say then, but a whole deadline for writing out is not for the dead. */
+Test(supervisor, a_worker_frozen_while_it_is_to_leave_is_not_waited_for)
+{
+    struct ms_instant began;
+
+    start_ready(ARGUMENTS("--liveness-deadline", "500"), NULL);
+    kill_worker("storaged", SIGSTOP);
+    began = ms_clock_now();
+    stop();
+    cr_assert_lt(ms_clock_elapsed_ms(began, ms_clock_now()), 5000, "waited for the deadline");
+    cr_assert(fake_node_log_has(&node, "worker was stopped while it was to leave"), "%s",
+              fake_node_log(&node));
 }
 
 Test(supervisor, pets_the_watchdog_while_all_answer)
@@ -390,4 +472,107 @@ int main(int argc, char *argv[])
     }
     criterion_finalize(tests);
     return result;
+}
+
+/* ---- membership ------------------------------------------------------------------------------ */
+
+static void expect_answer(const char *line, const char *expected)
+{
+    const char *answer = fake_node_admin(&node, line);
+
+    cr_assert_str_eq(answer, expected, "%s", line);
+}
+
+Test(supervisor, requests_for_the_membership_go_to_raftd)
+{
+    start_ready(NULL, NULL);
+    expect_answer("member add 4 http://127.0.0.1:7", "added");
+    cr_assert(fake_node_log_has(&node, "member request\" operation=1 id=4 url=http://127.0.0.1:7"),
+              "%s", fake_node_log(&node));
+    expect_answer("member remove 404", "error: there is no?member 404");
+    stop();
+}
+
+Test(supervisor, an_answer_that_does_not_come_is_unknown_and_delays_nobody_else)
+{
+    struct pollfd wait = {.events = POLLIN};
+    char text[1024] = "";
+    size_t used = 0;
+    ssize_t len;
+    int fd;
+
+    start_ready(ARGUMENTS("--request-timeout", "1000"), NULL);
+    fd = fake_node_admin_connect(&node);
+    cr_assert_eq(send(fd, "member promote 408\nworkers\n", 27, 0), 27);
+    expect_answer("member promote 5", "promoted");
+    wait.fd = fd;
+    cr_assert_eq(poll(&wait, 1, 500), 0, "nothing is said before it is known");
+    while (strstr(text, "\n\nWORKER ") == NULL) { /* the next command is carried out then */
+        len = recv(fd, text + used, sizeof(text) - 1 - used, 0);
+        cr_assert_gt(len, 0, "behind: %s", text);
+        used += (size_t)len;
+        text[used] = '\0';
+    }
+    cr_assert_not_null(strstr(text, "error: deadline passed; the outcome is unknown\n\n"), "%s",
+                       text);
+    (void)close(fd);
+    stop();
+}
+
+Test(supervisor, a_raftd_that_dies_over_a_request_leaves_it_unknown)
+{
+    start_ready(NULL, NULL);
+    expect_answer("member promote 410", "error: raftd was lost; the outcome is unknown");
+    fake_node_wait_restarts(&node, "raftd", 1);
+    expect_answer("member promote 5", "promoted");
+    stop();
+}
+
+Test(supervisor, a_removed_node_stops_in_order_with_status_0)
+{
+    start_ready(NULL, NULL);
+    expect_answer("member remove 499", "removed");
+    cr_assert_eq(fake_node_wait_exit(&node), MS_EXIT_OK, "%s", fake_node_log(&node));
+    cr_assert(fake_node_log_has(&node, "this node was removed from the cluster"), "%s",
+              fake_node_log(&node));
+    cr_assert(fake_node_log_has(&node, "worker stopped\" worker=storaged"), "%s",
+              fake_node_log(&node));
+}
+
+Test(supervisor, the_cluster_key_goes_to_raftd_alone)
+{
+    static const char key[] = "01234567890123456789012345678901";
+    char path[128];
+    FILE *file;
+
+    (void)snprintf(path, sizeof(path), "%s/key", node.base);
+    file = fopen(path, "w");
+    cr_assert_not_null(file);
+    (void)fputs(key, file);
+    (void)fclose(file);
+    cr_assert_eq(chmod(path, 0600), 0);
+    start_ready(ARGUMENTS("--cluster-key-file", path), NULL);
+    cr_assert(
+        fake_node_log_has(&node, "raftd msg=\"has a key\" key=01234567890123456789012345678901"),
+        "%s", fake_node_log(&node));
+    cr_assert(fake_node_log_has(&node, "storaged msg=\"has no key\" key=\"\""), "%s",
+              fake_node_log(&node));
+    cr_assert(fake_node_log_has(&node, "apid msg=\"has no key\" key=\"\""), "%s",
+              fake_node_log(&node));
+    stop();
+}
+
+Test(supervisor, a_key_file_that_others_can_read_is_refused)
+{
+    char path[128];
+    FILE *file;
+
+    (void)snprintf(path, sizeof(path), "%s/key", node.base);
+    file = fopen(path, "w");
+    cr_assert_not_null(file);
+    (void)fclose(file);
+    cr_assert_eq(chmod(path, 0644), 0);
+    start(ARGUMENTS("--cluster-key-file", path), NULL);
+    cr_assert_eq(fake_node_wait_exit(&node), MS_EXIT_CANNOT_RUN);
+    cr_assert(fake_node_log_has(&node, path), "%s", fake_node_log(&node));
 }
