@@ -182,11 +182,24 @@ static bool has_member(const struct ms_conf_state *conf, node_id id)
     return false;
 }
 
-/* Remembers a member that next has no more. */
+static bool is_connected(const struct admission *admission, node_id id)
+{
+    for (size_t i = 0; i < admission->connected_count; i++) {
+        if (admission->connected[i] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * Remembers a member that next has no more, so that it can still be told. One that is not there now
+ * is told by the refusal it gets when it comes back.
+ */
 static void note_departure(struct admission *admission, const struct ms_conf_state *next,
                            node_id id)
 {
-    if (has_member(next, id)) {
+    if (has_member(next, id) || !is_connected(admission, id)) {
         return;
     }
     for (size_t i = 0; i < ADMISSION_DEPARTED_MAX; i++) {

@@ -345,9 +345,28 @@ Test(admission, removed_node_learns_it_when_it_comes_back)
     init_member(&c, 3, true, 7);
     conf = three(&a, true);
     remove_member(&conf, 3);
+    admission_connected(&a, 3);
     admission_set_membership(&a, &conf, 9);
     cr_assert_eq(meet(&a, &c, 0), PEERS_ADMITTED, "on the connection that it has");
     cr_assert_eq(meet(&a, &c, 1000), PEERS_REFUSED_REMOVED);
+    cr_assert_eq(admission_fate(&c, start), ADMISSION_REMOVED);
+}
+
+/* Admitted once, it would wait there for ever: nobody would judge that connection again. */
+Test(admission, member_that_was_away_when_it_was_removed_is_refused_at_once)
+{
+    struct admission a;
+    struct admission c;
+    struct ms_conf_state conf;
+
+    init_member(&a, 1, true, 7);
+    init_member(&c, 3, true, 7);
+    conf = three(&a, true);
+    remove_member(&conf, 3);
+    admission_connected(&a, 3);
+    admission_disconnected(&a, 3);
+    admission_set_membership(&a, &conf, 9);
+    cr_assert_eq(meet(&a, &c, 0), PEERS_REFUSED_REMOVED);
     cr_assert_eq(admission_fate(&c, start), ADMISSION_REMOVED);
 }
 
@@ -401,8 +420,7 @@ Test(admission, founder_that_never_started_is_a_stranger_after_its_removal)
     admission_set_membership(&a, &conf, 9);
     init(&c, 3, THREE, false);
     admission_set_founding(&c, true);
-    cr_assert_eq(meet(&a, &c, 0), PEERS_ADMITTED);
-    cr_assert_eq(meet(&a, &c, 1000), PEERS_REFUSED_STRANGER);
+    cr_assert_eq(meet(&a, &c, 0), PEERS_REFUSED_STRANGER);
     cr_assert_eq(admission_fate(&c, after_ms(60000)), ADMISSION_GOES_ON);
 }
 
