@@ -35,6 +35,18 @@ static bool passes_floor(struct reads *reads)
     return reads->floor_passed;
 }
 
+static bool is_sole_voter(const struct ms_raft_status *status)
+{
+    return status->sole_voter != 0 && status->leader == status->self;
+}
+
+/* The clock is read after the page: the lease held when the commit index was copied. */
+static bool holds_lease(const struct reads *reads, const struct ms_raft_status *status)
+{
+    return reads->mode == MS_READ_LEASE && status->role == MS_RAFT_LEADER &&
+           reads->port.now(reads->port.ctx).ns < status->lease_end_ns;
+}
+
 enum reads_gate reads_gate(struct reads *reads, bool serializable, raft_index *index)
 {
     struct ms_raft_status status;
@@ -48,13 +60,13 @@ enum reads_gate reads_gate(struct reads *reads, bool serializable, raft_index *i
     if (!reads->port.status(reads->port.ctx, &status)) {
         return READS_FOR_INDEX;
     }
-    if (status.sole_voter && status.leader == status.self) {
+    if (is_sole_voter(&status) && status.member_count <= 1) {
+        /* Nobody else answers writes, and this node only those that are applied. */
         *index = reads->floor;
         return passes_floor(reads) ? READS_NOW : READS_FOR_APPLIED;
     }
-    /* The clock is read after the page: the lease held when the commit index was copied. */
-    if (reads->mode == MS_READ_LEASE && status.role == MS_RAFT_LEADER &&
-        reads->port.now(reads->port.ctx).ns < status.lease_end_ns) {
+    if (is_sole_voter(&status) || holds_lease(reads, &status)) {
+        /* Another member may have answered a write that is committed and not yet applied here. */
         *index = status.commit > reads->floor ? status.commit : reads->floor;
         return has_applied(reads, *index) ? READS_NOW : READS_FOR_APPLIED;
     }

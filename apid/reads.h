@@ -2,8 +2,9 @@
  * reads: from when on a read may look at the store, so that it sees every write that was answered
  * before the read began.
  *
- * Ways to know, cheapest first: the node is the only voter; the leader's lease holds; raftd
- * obtained a read index (Raft thesis 6.4), one for all reads that wait. Reads that must wait queue
+ * Ways to know, cheapest first: the node is the only member; it is the only voter, or its lease as
+ * leader holds, and all that is committed is applied; raftd obtained a read index (Raft thesis
+ * 6.4), one for all reads that wait. Reads that must wait queue
  * here until the neighbours' messages release them. What talks to neighbours, and the reading
  * itself, are the port's: this file only decides.
  */

@@ -205,7 +205,9 @@ struct ms_log_durable {
  * LOG_CONF: make durable which configuration (the tail, common/conf_state.h) holds once the entry
  * at index is applied. Counted and answered like LOG_APPEND; raftd sends the entry to be applied
  * only after that, so a state machine that is rebuilt from the log finds every configuration it
- * needs. Forgotten when a later LOG_APPEND replaces the entry at index.
+ * needs. Forgotten when a later LOG_APPEND replaces the entry at index. Every committed change has
+ * one, even if it is without effect, and no other: the newest says how far the log is committed at
+ * least, and that the configuration of a change behind it is yet to come.
  */
 struct ms_log_conf {
     uint64_t seq;

@@ -30,7 +30,8 @@ struct ms_member_request {
     uint32_t pad;
 };
 
-/* X(name, number, HTTP status). */
+/* X(name, number, HTTP status). A table reads better in columns. */
+/* clang-format off */
 #define MS_MEMBER_CODE_LIST(X)                                                             \
     X(MS_MEMBER_OK, 0, 204)        /* committed and applied on the answering node */       \
     X(MS_MEMBER_INVALID, 1, 400)   /* no such operation, no usable URL or id */            \
@@ -40,6 +41,7 @@ struct ms_member_request {
     X(MS_MEMBER_NO_LEADER, 5, 503) /* nothing was proposed */                              \
     X(MS_MEMBER_BUSY, 6, 503)      /* another change is under way; nothing was proposed */ \
     X(MS_MEMBER_UNKNOWN, 7, 504)   /* proposed, but what became of it is not known */
+/* clang-format on */
 
 enum ms_member_code {
 #define MS_MEMBER_CODE_ENUM(name, number, http) name = (number),

@@ -48,7 +48,11 @@ struct ms_raft_status {
     uint64_t lease_end_ns;        /* CLOCK_MONOTONIC; 0: no lease */
     uint64_t leaderless_since_ns; /* CLOCK_MONOTONIC; 0 while a leader is known */
     uint32_t role;                /* enum ms_raft_role */
-    uint32_t sole_voter; /* 1: the only voter, and everything it ever acknowledged is committed */
+    /*
+     * 1: the only voter, everything it ever acknowledged is committed, and everything that members
+     * of the past acknowledged is applied.
+     */
+    uint32_t sole_voter;
     uint32_t log_full;
     uint32_t member_count;
     struct ms_status_member members[MS_STATUS_MEMBERS_MAX];

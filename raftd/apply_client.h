@@ -34,7 +34,7 @@ struct apply_client_events {
     /*
      * The stream has come to a committed change; called once per such entry, in order. Applies it
      * to the core, starts to make the outcome durable, and lays the record (one reference) in
-     * *out; out->buffer stays NULL if the change has no effect. MS_ENOMEM.
+     * *out; out->buffer stays NULL if there is nothing to record. MS_ENOMEM.
      */
     int (*on_conf_change)(void *ctx, const struct raft_entry *entry, struct conf_record *out);
     /* All entries of message, or its snapshot, are applied; borrowed for the call. */

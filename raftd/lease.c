@@ -15,7 +15,8 @@
 
 void lease_init(struct lease *lease, uint64_t origin, uint64_t tick_ms, uint64_t election_ticks)
 {
-    const uint64_t promised_ms = (election_ticks - 1) * tick_ms;
+    /* The first tick may come right after they heard of us, and timers count in milliseconds. */
+    const uint64_t promised_ms = (election_ticks - 1) * tick_ms - 1;
 
     memset(lease, 0, sizeof(*lease));
     lease->origin = origin;

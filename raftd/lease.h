@@ -3,8 +3,12 @@
  *
  * The leader asks a quorum, again and again, whether it still leads. Who confirms has heard of it
  * after the question was asked, and votes for nobody else for an election timeout from then on
- * (thesis 6.4.1). The lease ends a tick and a tenth before that: the followers count in ticks, and
- * their clocks may run faster than ours.
+ * (thesis 6.4.1). They count that in ticks, so it may be a tick less. The lease is a tenth shorter
+ * than what is left: its bound on how much faster their clocks may run than ours, which is far more
+ * than clocks do that NTP may slew. It begins when the question is asked, before anybody has heard
+ * it, so the way there and back only makes it safer. That the promise holds is up to three things
+ * elsewhere: who was started anew keeps it though he has forgotten it (node_time.c), nobody is told
+ * to forget a leader, and an election that a leader orders ends his lease for the whole term.
  *
  * A lease is given up at once when leadership is about to be given away, for then the promise of
  * the others does not hold.

@@ -431,8 +431,7 @@ static int resume(struct log_client *client, const struct ms_log_state *state)
     const struct log_item *item;
     size_t durable = 0;
 
-    STAILQ_FOREACH(item, &client->items, next)
-    {
+    for (item = STAILQ_FIRST(&client->items); item != NULL; item = STAILQ_NEXT(item, next)) {
         size_t count = 0;
 
         if (reach_of(item, &last, &count) != REACH_NOT) {

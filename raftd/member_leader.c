@@ -65,6 +65,11 @@ static void propose_wish(struct member_leader *leader, const struct member_ask *
 
     memcpy(context.peer_url, ask->wish.peer_url, sizeof(context.peer_url));
     rc = propose(leader, change, &context);
+    if (rc == MS_EPERM) {
+        member_outcome_set(out, MS_MEMBER_NOT_READY,
+                           "this node has no peer port: its peer URL's was in use when it started");
+        return;
+    }
     if (rc != MS_OK) {
         member_outcome_set(out, MS_MEMBER_BUSY, "the leader takes no proposal now: %s",
                            ms_status_text(rc));

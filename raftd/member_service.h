@@ -47,9 +47,12 @@ struct member_asker {
 struct member_service_calls {
     void (*status)(void *ctx, struct raft_status *out);   /* raft_status */
     const struct ms_conf_state *(*membership)(void *ctx); /* applied; borrowed for a moment */
-    bool (*is_connected)(void *ctx, node_id peer);        /* peers_is_connected */
+    bool (*is_connected)(void *ctx, node_id peer);        /* and not silent, as far as is known */
     uint64_t (*data_id)(void *ctx, node_id peer);         /* admission_data_id */
-    /* raft_propose_conf_change and raft_transfer_leader; the node runs the core afterwards. */
+    /*
+     * raft_propose_conf_change and raft_transfer_leader; the node runs the core afterwards.
+     * MS_EPERM: nobody can connect to this node, so the cluster cannot grow or change.
+     */
     int (*propose)(void *ctx, const struct raft_conf_change *change);
     int (*transfer)(void *ctx, node_id target);
     int (*send_note)(void *ctx, node_id to, enum peers_note kind, const uint8_t *data,

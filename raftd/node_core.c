@@ -194,6 +194,8 @@ void raftd_node_publish(struct raftd_node *node)
 {
     const struct publisher_facts facts = {.log_first_index = node->log_first_index,
                                           .durable_index = log_client_certain_index(&node->log),
+                                          .conf_applied =
+                                              node->apply.applied >= node->membership.index,
                                           .log_full = node->log.full,
                                           .leaderless_since = node->leaderless_since,
                                           .lease_end = node->lease.end};

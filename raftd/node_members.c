@@ -10,12 +10,21 @@ bool raftd_node_is_member(const struct raftd_node *node)
     return membership_find(&node->membership, node->config.id) != NULL;
 }
 
+/*
+ * Whether the member of this id is this node, and not one before it with another data dir: who was
+ * removed and added again meets its predecessor and that one's removal in the log.
+ */
+static bool is_this_node(const struct raftd_node *node, const struct ms_conf_member *member)
+{
+    return member->data_id == 0 || member->data_id == node->options.data_id;
+}
+
 /* Tells the status page, the judgement of peers, and the peers themselves. */
 void raftd_node_membership_changed(struct raftd_node *node)
 {
-    const bool is_member = raftd_node_is_member(node);
+    const struct ms_conf_member *self = membership_find(&node->membership, node->config.id);
 
-    if (node->membership.conf.member_count > 1 && !node->listening) {
+    if ((node->membership.conf.member_count > 1 || node->config.join != 0) && !node->listening) {
         (void)raftd_node_fail(node, MS_EINVAL,
                               "there are other members, and the port of this node's peer URL could "
                               "not be had: see above");
@@ -30,13 +39,13 @@ void raftd_node_membership_changed(struct raftd_node *node)
     node->store.recent_bytes_max = node->membership.conf.member_count > 1
                                        ? NODE_RECENT_BYTES_CLUSTER
                                        : NODE_RECENT_BYTES_ALONE;
-    if (node->was_member && !is_member) {
+    if (node->was_member && self == NULL) {
         ms_log(MS_LOG_INFO, "removed from the cluster", MS_F_U64("index", node->membership.index));
         node->removed_at = node->now;
-    } else if (is_member) {
+    } else if (self != NULL) {
         node->removed_at.ns = 0; /* removed, and added again before it was gone */
     }
-    node->was_member = is_member;
+    node->was_member = self != NULL && is_this_node(node, self);
 }
 
 /* Makes the membership durable before the entry that led to it is applied. */
@@ -84,7 +93,9 @@ int raftd_node_change_conf(struct raftd_node *node, const struct raft_entry *ent
         ms_log(MS_LOG_WARN, "configuration change has no effect", MS_F_U64("index", entry->index),
                MS_F_STR("reason", objection));
         member_service_changed(node->members, entry->index, &context, objection);
-        return MS_OK;
+        /* Recorded all the same: a rebuild stops before a change of which nothing is recorded. */
+        node->membership.index = entry->index;
+        return record_membership(node, out);
     }
     membership_update(&node->membership, &conf, &applied);
     rc = record_membership(node, out);

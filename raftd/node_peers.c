@@ -147,6 +147,40 @@ static int check_peer_step(struct raftd_node *node, const struct raft_message *m
     return MS_OK;
 }
 
+/* The slot of a peer, or one that has been silent for longest. */
+static void note_heard(struct raftd_node *node, node_id peer)
+{
+    struct node_heard *slot = &node->heard[0];
+
+    for (size_t i = 0; i < MS_STATUS_MEMBERS_MAX && slot->id != peer; i++) {
+        struct node_heard *one = &node->heard[i];
+
+        if (one->id == peer || one->at.ns < slot->at.ns) {
+            slot = one;
+        }
+    }
+    slot->id = peer;
+    slot->at = node->now;
+}
+
+/*
+ * A connection stands for a while without anybody at its other end: a process that is stopped, a
+ * host that is cut off.
+ */
+bool raftd_node_is_there(const struct raftd_node *node, node_id peer)
+{
+    const struct raftd_network *network = &node->options.network;
+
+    for (size_t i = 0; i < MS_STATUS_MEMBERS_MAX; i++) {
+        if (node->heard[i].id == peer) {
+            return network->is_connected(network->ctx, peer) &&
+                   ms_clock_elapsed_ms(node->heard[i].at, node->now) <=
+                       node->config.election_timeout_ms;
+        }
+    }
+    return false;
+}
+
 static void on_message(void *ctx, const struct raft_message *message)
 {
     struct raftd_node *node = ctx;
@@ -157,6 +191,7 @@ static void on_message(void *ctx, const struct raft_message *message)
         return;
     }
     node->has_news = true;
+    note_heard(node, message->from);
     taken = may_step(node, message);
     if (taken) {
         int rc = raft_step(node->raft, message);

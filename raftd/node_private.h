@@ -62,6 +62,12 @@ enum node_hand_over {
     NODE_LEAVES,     /* the process is going to end */
     NODE_IS_REMOVED, /* it is no voter any more */
     NODE_DISK_STUCK, /* storaged has not answered for an election timeout */
+    NODE_DISK_FULL,  /* it can append nothing, and others may */
+};
+
+struct node_heard {
+    node_id id; /* 0: nobody yet */
+    struct ms_instant at;
 };
 
 struct raftd_node {
@@ -113,16 +119,18 @@ struct raftd_node {
     bool early_due;                 /* something has changed since it tried that last */
     bool proposals_at_risk;         /* some were handed to the core under known_lead */
     struct ms_instant repropose_at; /* 0: no reason to; else tell the apids then */
-    struct ms_instant votes_from;   /* lease reads: earlier another may still rely on us */
+    struct ms_instant votes_from;   /* lease reads: earlier another may still rely on it */
     enum node_hand_over hand_over;
     struct ms_instant hand_over_since;
-    node_id hand_over_to;  /* 0: nobody was asked yet */
-    raft_term resigned_in; /* see raftd_node_resigns_first */
+    struct ms_instant full_since; /* when it last began to hand over for a full disk; 0: never */
+    node_id hand_over_to;         /* 0: nobody was asked yet */
+    raft_term resigned_in;        /* see raftd_node_resigns_first */
 
     /* Members. */
     bool was_member;
     bool said_removed;
-    struct ms_instant removed_at; /* 0: it was not */
+    struct ms_instant removed_at;                   /* 0: it was not */
+    struct node_heard heard[MS_STATUS_MEMBERS_MAX]; /* from whom messages came, and when last */
     struct node_address addresses[MS_STATUS_MEMBERS_MAX];
 
     uint32_t next_slot;     /* the apid whose turn it is first */
@@ -218,6 +226,9 @@ void raftd_node_begin_time(struct raftd_node *node);
 void raftd_node_campaign(struct raftd_node *node);
 /* Nobody listens where this member should be. */
 void raftd_node_is_absent(struct raftd_node *node, node_id peer);
+
+/* Whether this peer is connected and has said something within an election timeout. */
+bool raftd_node_is_there(const struct raftd_node *node, node_id peer);
 /* Proposals that were passed on got lost: the apids are told after a short pause. */
 void raftd_node_proposals_lost(struct raftd_node *node);
 /*

@@ -27,11 +27,9 @@ static const struct ms_conf_state *applied_membership(void *ctx)
     return &node->membership.conf;
 }
 
-static bool peer_is_connected(void *ctx, node_id peer)
+static bool peer_is_there(void *ctx, node_id peer)
 {
-    const struct raftd_node *node = ctx;
-
-    return node->options.network.is_connected(node->options.network.ctx, peer);
+    return raftd_node_is_there(ctx, peer);
 }
 
 static uint64_t said_data_id(void *ctx, node_id peer)
@@ -234,7 +232,7 @@ int raftd_node_create_services(struct raftd_node *node)
                                                    .has_key = node->options.has_cluster_key,
                                                    .calls = {.status = core_status,
                                                              .membership = applied_membership,
-                                                             .is_connected = peer_is_connected,
+                                                             .is_connected = peer_is_there,
                                                              .data_id = said_data_id,
                                                              .propose = propose_change,
                                                              .transfer = transfer_leader,

@@ -1,10 +1,11 @@
 /*
  * node_time: who leads, for how long, and what happens because time passes.
  *
- * Three things make a leader hand over: its process ends in order, the cluster has removed it, or
- * its disk has been stuck for an election timeout, so that it could acknowledge nothing although
- * its heartbeats keep everybody else from leading. It asks the member that is most up to date to
- * campaign at once; if it still leads half an election timeout later, it simply stops to.
+ * Four things make a leader hand over: its process ends in order, the cluster has removed it, its
+ * disk is full, or its disk has been stuck for an election timeout, so that it could acknowledge
+ * nothing although its heartbeats keep everybody else from leading. It asks the member that is most
+ * up to date to campaign at once; if it still leads half an election timeout later, it simply stops
+ * to (but for a full disk: there it goes on, for reads).
  *
  * While the disk is stuck the core's time stands still: it neither campaigns nor renews anything.
  */
@@ -14,6 +15,9 @@
 
 /* A follower that was removed stays so many heartbeat intervals, for what it owes to others. */
 #define REMOVED_TICKS 3u
+
+/* A node with a full disk tries to hand over so rarely, in election timeouts. */
+#define FULL_PAUSE_TIMEOUTS 10u
 
 /* ---- proposals ---- */
 
@@ -74,15 +78,27 @@ static bool led_before(const struct raftd_node *node)
            status.term == node->initial_hard.term;
 }
 
+/* Whether this node has laid its first entries just now: it has not heard of anybody yet. */
+static bool is_new(const struct raftd_node *node)
+{
+    return node->admission.founding && node->log.state.last_index == 0;
+}
+
 void raftd_node_begin_time(struct raftd_node *node)
 {
+    const bool led = led_before(node);
+
     node->leaderless_since = node->now;
     node->votes_from = node->now;
-    if (node->config.read_mode == MS_READ_LEASE && !node->admission.founding) {
-        /* What this node promised before it was started is forgotten; it is kept all the same. */
+    /*
+     * What this node promised to a leader before it was started is forgotten; it is kept all the
+     * same. A leader has promised nothing: what it promised to the one before was over when it
+     * was elected.
+     */
+    if (node->config.read_mode == MS_READ_LEASE && !led && !is_new(node)) {
         node->votes_from = ms_clock_add_ms(node->now, node->config.election_timeout_ms);
     }
-    if (led_before(node) || (node->admission.founding && node->config.id == 1)) {
+    if (led || (node->admission.founding && node->config.id == 1)) {
         node->early_until = ms_clock_add_ms(node->now, 2 * node->config.election_timeout_ms);
         node->early_due = true;
     }
@@ -149,8 +165,9 @@ void raftd_node_is_absent(struct raftd_node *node, node_id peer)
 }
 
 /*
- * Who needs nobody's consent does not wait for the election timeout either. The core refuses while
- * a change of configuration is committed and not yet applied.
+ * Who needs nobody's consent does not wait for the election timeout either, but for the lease of
+ * one who may have been a voter until a moment ago. The core refuses while a change of
+ * configuration is committed and not yet applied.
  */
 void raftd_node_campaign(struct raftd_node *node)
 {
@@ -159,7 +176,7 @@ void raftd_node_campaign(struct raftd_node *node)
     int rc;
 
     if (!(alone || may_campaign_early(node)) || !basic->is_voter || basic->lead != 0 ||
-        raftd_node_is_barred(node) ||
+        node->now.ns < node->votes_from.ns || raftd_node_is_barred(node) ||
         entry_store_has_conf_change(&node->store, basic->applied, basic->commit)) {
         return;
     }
@@ -206,6 +223,8 @@ static const char *reason_text(enum node_hand_over reason)
         return "this node is no voter any more";
     case NODE_DISK_STUCK:
         return "its disk has not answered for an election timeout";
+    case NODE_DISK_FULL:
+        return "its disk is full";
     }
     return "none";
 }
@@ -241,8 +260,9 @@ static void ask_successor(struct raftd_node *node)
         return;
     }
     node->hand_over_to = to;
-    ms_log(MS_LOG_WARN, "handing over leadership", MS_F_U64("to", to),
-           MS_F_U64("term", node->basic.term), MS_F_STR("reason", reason_text(node->hand_over)));
+    ms_log(node->hand_over == NODE_DISK_STUCK ? MS_LOG_WARN : MS_LOG_INFO,
+           "handing over leadership", MS_F_U64("to", to), MS_F_U64("term", node->basic.term),
+           MS_F_STR("reason", reason_text(node->hand_over)));
 }
 
 static void hand_over(struct raftd_node *node)
@@ -253,6 +273,10 @@ static void hand_over(struct raftd_node *node)
         return;
     }
     if (ms_clock_elapsed_ms(node->hand_over_since, node->now) >= patience_ms) {
+        if (node->hand_over == NODE_DISK_FULL) {
+            end_hand_over(node); /* nobody else: it can still serve reads */
+            return;
+        }
         ms_log(MS_LOG_WARN, "giving up leadership", MS_F_U64("term", node->basic.term),
                MS_F_STR("reason", reason_text(node->hand_over)));
         raft_step_down(node->raft);
@@ -294,6 +318,27 @@ static bool disk_is_stuck(const struct raftd_node *node)
            log_client_waits_ms(&node->log, node->now) > node->config.election_timeout_ms;
 }
 
+/*
+ * Whoever leads with a full disk keeps everybody from writing. Where all are full, leadership must
+ * not go round and round: so not often.
+ */
+static bool hands_over_when_full(struct raftd_node *node)
+{
+    const uint64_t pause_ms = FULL_PAUSE_TIMEOUTS * node->config.election_timeout_ms;
+
+    if (!node->log.full) {
+        return false;
+    }
+    if (node->hand_over == NODE_DISK_FULL) {
+        return true;
+    }
+    if (node->full_since.ns != 0 && ms_clock_elapsed_ms(node->full_since, node->now) < pause_ms) {
+        return false;
+    }
+    node->full_since = node->now;
+    return true;
+}
+
 /* Whether leadership is to be given away now, or no more. */
 static void review_hand_over(struct raftd_node *node, bool stuck)
 {
@@ -303,6 +348,8 @@ static void review_hand_over(struct raftd_node *node, bool stuck)
         begin_hand_over(node, NODE_IS_REMOVED);
     } else if (leads && stuck) {
         begin_hand_over(node, NODE_DISK_STUCK);
+    } else if (leads && hands_over_when_full(node)) {
+        begin_hand_over(node, NODE_DISK_FULL);
     } else if (node->hand_over != NODE_LEAVES) {
         end_hand_over(node);
     }
@@ -319,8 +366,9 @@ static void review_removal(struct raftd_node *node)
     if (node->removed_at.ns == 0 || node->said_removed || node->basic.state == RAFT_STATE_LEADER) {
         return;
     }
-    if (node->basic.lead == 0) {
-        stay_ms = 2 * node->config.election_timeout_ms; /* its vote may be the one they need */
+    /* Its vote may be the one they need; its disk has to know, so that it is not started again. */
+    if (node->basic.lead == 0 || node->apply.applied < node->membership.index) {
+        stay_ms = 2 * node->config.election_timeout_ms;
     }
     if (ms_clock_elapsed_ms(node->removed_at, node->now) >= stay_ms) {
         node->said_removed = true;

@@ -81,9 +81,11 @@ void publisher_update(struct publisher *publisher, const struct raft_basic_statu
     /*
      * The only voter answers reads without asking anybody, but not before an entry of its own term
      * is committed: until then what it acknowledged in an earlier life may lie above its commit.
+     * Nor before the state machine knows that it is alone: whoever was a member until then may have
+     * answered writes that are not applied here yet.
      */
-    bool sole_voter =
-        basic->sole_voter && basic->state == RAFT_STATE_LEADER && basic->term_committed;
+    bool sole_voter = basic->sole_voter && basic->state == RAFT_STATE_LEADER &&
+                      basic->term_committed && facts->conf_applied;
 
     REPLACE(status->self, basic->id, changed);
     REPLACE(status->leader, basic->lead, changed);

@@ -28,6 +28,7 @@ struct publisher {
 struct publisher_facts {
     raft_index log_first_index; /* of storaged's log */
     raft_index durable_index;   /* up to here nothing in it will be replaced */
+    bool conf_applied; /* the state machine has applied all that led to the present members */
     bool log_full;
     struct ms_instant leaderless_since; /* counts only while no leader is known */
     struct ms_instant lease_end;        /* 0: no lease */

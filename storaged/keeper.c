@@ -223,6 +223,16 @@ static void trim(struct keeper *keeper)
     }
 }
 
+static void show(const struct keeper *keeper, const struct log_state *state)
+{
+    struct ms_metrics *metrics = keeper->options.metrics;
+
+    if (metrics != NULL) {
+        ms_metrics_set(metrics, MS_METRIC_SNAPSHOT_INDEX, state->snapshot_index);
+        ms_metrics_set(metrics, MS_METRIC_LOG_FIRST_INDEX, state->first_index);
+    }
+}
+
 bool keeper_pause(struct keeper *keeper)
 {
     keeper->paused = true;
@@ -233,6 +243,7 @@ bool keeper_pause(struct keeper *keeper)
 void keeper_switch(struct keeper *keeper, struct engine *engine, const struct snapshot_file *file)
 {
     struct ms_err err = {.status = MS_OK};
+    struct log_state state;
 
     keeper->options.engine = engine;
     snapshot_job_switch(keeper->job, engine);
@@ -243,6 +254,8 @@ void keeper_switch(struct keeper *keeper, struct engine *engine, const struct sn
     keeper->bytes_at_newest = applier_bytes(keeper->options.applier);
     keeper->paused = false;
     trim(keeper);
+    log_store_state(keeper->options.store, &state);
+    show(keeper, &state);
 }
 
 void keeper_log_full(struct keeper *keeper, bool full)
@@ -262,8 +275,5 @@ void keeper_marked(struct keeper *keeper)
                                           .snapshot_index = state.snapshot_index,
                                           .snapshot_term = state.snapshot_term};
     applier_tell_compacted(keeper->options.applier, &compacted);
-    if (keeper->options.metrics != NULL) {
-        ms_metrics_set(keeper->options.metrics, MS_METRIC_SNAPSHOT_INDEX, state.snapshot_index);
-        ms_metrics_set(keeper->options.metrics, MS_METRIC_LOG_FIRST_INDEX, state.first_index);
-    }
+    show(keeper, &state);
 }

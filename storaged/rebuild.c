@@ -191,14 +191,22 @@ static int apply_confs(struct apply *apply, const struct rebuild_log *log, struc
     return MS_OK;
 }
 
-/* Cuts a batch so that it has no more configurations than may wait. */
-static size_t limit_confs(const struct apply_entry *entries, size_t count)
+/*
+ * Cuts a batch so that it has no more configurations than may wait, and none that is not recorded
+ * yet. A commit index reaches the disk with any record, so power may have failed between it and the
+ * record of the configuration; passed without that, the change would be lost here for ever.
+ */
+static size_t limit_confs(const struct rebuild_log *log, const struct apply_entry *entries,
+                          size_t count)
 {
     size_t confs = 0;
 
     for (size_t i = 0; i < count; i++) {
-        confs += entries[i].type != MS_ENTRY_NORMAL;
-        if (confs > APPLY_CONFS_MAX) {
+        if (entries[i].type == MS_ENTRY_NORMAL) {
+            continue;
+        }
+        confs++;
+        if (confs > APPLY_CONFS_MAX || entries[i].index > log->conf_index) {
             return i;
         }
     }
@@ -233,7 +241,10 @@ static int catch_up(const struct rebuild_options *options, struct rebuild_result
                             (unsigned long long)meta.applied + 1);
         }
         if (rc == MS_OK) {
-            count = limit_confs(work->entries, count);
+            count = limit_confs(log, work->entries, count);
+            if (count == 0) {
+                break;
+            }
             rc = apply_confs(result->apply, log, work, count, err);
         }
         if (rc == MS_OK) {

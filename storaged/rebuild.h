@@ -3,7 +3,8 @@
  *
  * The memory engine's file is kept when it can be trusted and the log reaches as far as it; else
  * the newest sound snapshot of this log is installed in a new file. Either way the log entries that
- * are known to be committed are applied on top.
+ * are known to be committed are applied on top, but not past a change of the configuration whose
+ * outcome the log lacks: only raftd can tell that, and does when it has the entry applied.
  */
 #ifndef METASTORE_STORAGED_REBUILD_H
 #define METASTORE_STORAGED_REBUILD_H
@@ -24,6 +25,7 @@ struct rebuild_log {
     raft_index first_index;
     raft_index last_index;     /* first_index - 1 when empty */
     raft_index commit_index;   /* the highest known to be committed; may be beyond last_index */
+    raft_index conf_index;     /* of the newest configuration recorded; 0: none */
     raft_index snapshot_index; /* what the log was last cut for; 0: never */
     raft_term snapshot_term;
 
@@ -37,7 +39,8 @@ struct rebuild_log {
                 struct apply_entry *entries, size_t *count, struct ms_err *err);
     /*
      * The encoded configuration recorded for the entry at index, into dst (room for
-     * MS_CONF_STATE_BYTES_MAX). MS_ENOENT: that entry changed nothing.
+     * MS_CONF_STATE_BYTES_MAX). MS_ENOENT: that entry changed nothing. Not asked for an entry above
+     * conf_index.
      */
     int (*conf)(void *ctx, raft_index index, uint8_t *dst, size_t *len_bytes);
     void *ctx;

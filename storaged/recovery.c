@@ -102,6 +102,21 @@ static int replay_conf(void *ctx, raft_index index, uint8_t *dst, size_t *len_by
     return rc == MS_OK && found != index ? MS_ENOENT : rc;
 }
 
+/* Up to where the log knows every configuration; 0 if none is recorded. */
+static int newest_conf(struct replay *replay, raft_index last_index, raft_index *out,
+                       struct ms_err *err)
+{
+    size_t len_bytes;
+    int rc =
+        log_store_conf(replay->store, last_index, replay->data, replay->room, &len_bytes, out, err);
+
+    if (rc == MS_ENOENT) {
+        *out = 0;
+        return MS_OK;
+    }
+    return rc;
+}
+
 static void show_progress(void *ctx, raft_index applied, raft_index target)
 {
     (void)ctx;
@@ -220,7 +235,14 @@ static int open_engine(const struct recovery_options *options, struct recovered 
         return ms_err_set(err, MS_ENOMEM, 0, "memory to replay the log");
     }
     replay.room = REPLAY_BYTES;
-    rc = rebuild_open(&rebuild, result, err);
+    rc = newest_conf(&replay, state.last_index, &log.conf_index, err);
+    if (rc == MS_OK) {
+        /* A configuration is recorded when its change is committed. */
+        if (log.commit_index < log.conf_index) {
+            log.commit_index = log.conf_index;
+        }
+        rc = rebuild_open(&rebuild, result, err);
+    }
     free(replay.data);
     if (rc == MS_OK) {
         out->engine = result->engine;

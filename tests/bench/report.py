@@ -85,7 +85,7 @@ def write_picture(rows, path, subtitle):
         largest = max(value for _, value, _ in bars)
         parts.append(f'<text x="{left - 10}" y="{y + 11}" text-anchor="end">{r["metric"]}</text>')
         for name, value, colour in bars:
-            length = max(1, width * value / largest)
+            length = max(1, width * value / largest) if largest > 0 else 1
             parts.append(f'<rect x="{left}" y="{y}" width="{length:.0f}" height="{bar}" '
                          f'fill="{colours[colour]}"/>')
             parts.append(f'<text x="{left + length + 6:.0f}" y="{y + 11}" fill="#444">'

@@ -168,6 +168,31 @@ Test(reads, sole_voter_waits_for_the_floor_once_per_store)
     cr_assert_not(world.served[3], "another store: the floor counts again");
 }
 
+/* A learner answers its clients, too, maybe before the leader has applied what they wrote. */
+Test(reads, sole_voter_with_a_learner_waits_for_what_is_committed)
+{
+    world_start(MS_READ_SAFE);
+    world.status.leader = 1;
+    world.status.sole_voter = 1;
+    world.status.member_count = 2;
+    world.status.commit = 11;
+    reads_on_store_opened(&world.reads, 0, true);
+    arrive(0, false);
+    cr_assert_not(world.served[0]);
+    reads_pump(&world.reads);
+    cr_assert_eq(world.ask_count, 0, "nobody has to be asked");
+    cr_assert_eq(world.waited_index, 11);
+    world.applied = 11;
+    reads_on_wait_done(&world.reads, world.waited, 11);
+    cr_assert(world.served[0]);
+    arrive(1, false);
+    cr_assert(world.served[1]);
+    world.status.member_count = 1;
+    world.status.commit = 12; /* its own clients have their answers when it is applied */
+    arrive(2, false);
+    cr_assert(world.served[2]);
+}
+
 Test(reads, sole_voter_that_is_not_leader_asks)
 {
     world_start(MS_READ_SAFE);

@@ -455,6 +455,7 @@ static inline void cluster_join(struct cluster *cluster, node_id id)
     cluster->size = id;
     world = cluster_add_world(cluster, id);
     world->config.join = 1;
+    world->data_dirs_lost = 1; /* whoever had this id before has lost his */
     for (node_id other = 1; other < id; other++) {
         if (cluster->worlds[other] != NULL) {
             world->now = cluster->worlds[other]->now;

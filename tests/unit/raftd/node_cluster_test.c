@@ -264,6 +264,46 @@ Test(node_cluster, leader_with_a_stuck_disk_and_nobody_to_hand_over_to_stops_lea
     cluster_destroy(cluster);
 }
 
+static void say_full(struct cluster *cluster, node_id id)
+{
+    const struct ms_log_space full = {.full = 1};
+
+    cr_assert_eq(ms_link_send(&cluster->worlds[id]->store.log, MS_IPC_LOG_SPACE, &full), MS_OK);
+}
+
+Test(node_cluster, leader_with_a_full_disk_hands_over)
+{
+    struct cluster *cluster = cluster_create(3);
+    node_id leader;
+
+    cr_assert_eq(cluster_await_leader(cluster), 1);
+    cluster_tick(cluster, 5);
+    say_full(cluster, 1);
+    cluster_tick(cluster, 3);
+    leader = cluster_leader(cluster);
+    cr_assert_neq(leader, 1);
+    cr_assert_neq(leader, 0);
+    cluster_destroy(cluster);
+}
+
+/* It would go round and round for nothing. */
+Test(node_cluster, leadership_does_not_circle_where_all_disks_are_full)
+{
+    struct cluster *cluster = cluster_create(3);
+    raft_term term;
+
+    cr_assert_eq(cluster_await_leader(cluster), 1);
+    cluster_tick(cluster, 5);
+    for (node_id id = 1; id <= 3; id++) {
+        say_full(cluster, id);
+    }
+    cluster_tick(cluster, 20);
+    term = cluster_status(cluster, cluster_leader(cluster)).term;
+    cluster_tick(cluster, 40);
+    cr_assert_leq(cluster_status(cluster, cluster_leader(cluster)).term, term + 3);
+    cluster_destroy(cluster);
+}
+
 /* Two of three are enough to go on; the third catches up when its disk answers again. */
 Test(node_cluster, follower_with_a_stuck_disk_costs_nothing_but_itself)
 {

@@ -40,7 +40,8 @@ struct world {
     uint64_t next_op;                 /* seq of the next command made */
     struct fake_network network;
     bool first_start;
-    uint64_t random; /* of election timeouts */
+    uint64_t data_dirs_lost; /* of this id, before this one */
+    uint64_t random;         /* of election timeouts */
     unsigned running_calls;
     unsigned ready_calls;
     unsigned removed_calls;
@@ -103,7 +104,7 @@ static inline int world_try_create_node(struct world *world)
     const struct raftd_node_options options = {
         .config = &world->config,
         .origin = 77 + world->generation,
-        .data_id = 0xda7a0000 + world->config.id,
+        .data_id = 0xda7a0000 + world->config.id + world->data_dirs_lost * 0x100,
         .now = world->now,
         .page = world->page,
         .metrics = ms_metrics_slot(world->metrics_page, MS_ROLE_RAFTD, 0),

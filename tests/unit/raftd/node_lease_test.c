@@ -170,6 +170,79 @@ Test(node_lease, nobody_leads_while_another_has_one)
     cluster_destroy(cluster);
 }
 
+/*
+ * The second founder's disk has nothing of the first leader yet, when it confirms that leader and
+ * dies; then the third, who has lost the leader, asks for its vote.
+ */
+static void forget_early(unsigned ticks)
+{
+    struct cluster *cluster = cluster_allocate(3);
+
+    cluster->config.read_mode = MS_READ_LEASE;
+    for (node_id id = 1; id <= 3; id++) {
+        (void)cluster_add_world(cluster, id);
+        cluster_start_node(cluster, id);
+    }
+    world_settle(cluster->worlds[2]); /* the first entries are written */
+    cluster->stalled[2] = true;
+    cr_assert_eq(cluster_await_leader(cluster), 1);
+    cluster->cut[1][3] = cluster->cut[3][1] = true;
+    cluster_tick(cluster, ticks);
+    cluster->cut[1][2] = cluster->cut[2][1] = true;
+    cluster_kill_raftd(cluster, 2);
+    cluster_kill_store(cluster, 2);
+    cluster->stalled[2] = false;
+    cluster->worlds[2]->first_start = true;
+    cluster_start_node(cluster, 2);
+    cluster_settle(cluster);
+    /* Something between them refuses the connection, so it does not wait for the first founder. */
+    cluster->events[2].absent(cluster->events[2].ctx, 1);
+    for (unsigned i = 0; i < 12; i++) {
+        check_leases(cluster);
+        cluster_tick(cluster, 1);
+    }
+    cluster_destroy(cluster);
+}
+
+Test(node_lease, founder_that_was_started_anew_keeps_its_promise_too)
+{
+    for (unsigned ticks = 8; ticks < 24; ticks++) {
+        forget_early(ticks);
+    }
+}
+
+/* Whoever was the other voter until a moment ago may have a lease that counts on this node. */
+Test(node_lease, lone_voter_that_was_started_anew_waits)
+{
+    struct world *world = world_create();
+    struct ms_raft_status forgotten = {.self = 1};
+
+    world->config.read_mode = MS_READ_LEASE;
+    world_create_node(world);
+    world_start_store(world);
+    world_settle(world);
+    cr_assert_eq(world_status(world).role, MS_RAFT_LEADER, "nobody has heard of it yet");
+
+    raftd_node_destroy(world->node);
+    world_create_node(world);
+    world_start_store(world);
+    world_settle(world);
+    cr_assert_eq(world_status(world).role, MS_RAFT_LEADER, "nobody else has led meanwhile");
+
+    raftd_node_destroy(world->node);
+    ms_status_page_write(world->page, &forgotten, true);
+    world_create_node(world);
+    world_start_store(world);
+    for (unsigned i = 0; i < 10; i++) {
+        world_settle(world);
+        cr_assert_neq(world_status(world).role, MS_RAFT_LEADER, "after %u ticks", i);
+        world_tick(world, 100);
+    }
+    world_settle(world);
+    cr_assert_eq(world_status(world).role, MS_RAFT_LEADER);
+    world_destroy(world);
+}
+
 /* ---- founding ---- */
 
 Test(node_lease, nodes_with_different_lists_found_nothing_together)

@@ -197,6 +197,91 @@ Test(node_members, member_that_was_away_while_all_others_changed_finds_the_new_l
     cluster_destroy(cluster);
 }
 
+/* What its disk does not know, the next start would not know either; but it waits not for ever. */
+Test(node_members, removed_member_gives_its_disk_time_to_learn_it)
+{
+    struct cluster *cluster = cluster_create(3);
+
+    (void)cluster_await_leader(cluster);
+    cluster_tick(cluster, 5);
+    ms_link_fini(&cluster->worlds[3]->store.apply); /* its log is written, but not applied */
+    cr_assert_eq(cluster_change(cluster, 1, MS_MEMBER_REMOVE, 3), MS_MEMBER_OK);
+    cluster_tick(cluster, 10);
+    cr_assert_eq(cluster->worlds[3]->removed_calls, 0);
+    cluster_tick(cluster, 20);
+    cr_assert_eq(cluster->worlds[3]->removed_calls, 1);
+    cluster_destroy(cluster);
+}
+
+static void storaged_stalls(struct cluster *cluster, node_id id)
+{
+    cluster->stalled[id] = true;
+}
+
+/* Its log tells of the removal of one that had the same id before. */
+Test(node_members, member_that_was_added_again_outlives_the_removal_of_its_predecessor)
+{
+    unsigned fuse = 0;
+    bool happened;
+
+    do {
+        struct cluster *cluster = cluster_create(3);
+
+        (void)cluster_await_leader(cluster);
+        cluster_tick(cluster, 5);
+        cr_assert_eq(cluster_change(cluster, 1, MS_MEMBER_REMOVE, 3), MS_MEMBER_OK);
+        world_destroy(cluster->worlds[3]);
+        cluster->worlds[3] = NULL;
+        cluster_tick(cluster, 1);
+        cr_assert_eq(cluster_change(cluster, 1, MS_MEMBER_ADD_VOTER, 3), MS_MEMBER_OK);
+        cluster->on_accident = storaged_stalls;
+        cluster->fuse[3] = ++fuse;
+        cluster_join(cluster, 3);
+        cluster_tick(cluster, 8);
+        happened = cluster->fuse[3] == 0;
+        cluster->fuse[3] = 0;
+        cluster->stalled[3] = false;
+        store_say_durable(&cluster->worlds[3]->store);
+        store_say_done(&cluster->worlds[3]->store);
+        cluster_tick(cluster, 20);
+        cr_assert_eq(cluster->worlds[3]->removed_calls, 0, "stalled after %u messages", fuse);
+        cluster_assert_equal(cluster);
+        cluster_destroy(cluster);
+    } while (happened);
+    cr_assert_gt(fuse, 5, "only %u steps", fuse);
+}
+
+/* A lone node starts although somebody else has its peer port, but stays alone. */
+Test(node_members, node_that_nobody_can_connect_to_adds_nobody)
+{
+    struct cluster *cluster = cluster_allocate(1);
+    struct world *world = cluster_add_world(cluster, 1);
+
+    cr_assert_eq(world_try_create_node(world), MS_OK);
+    world_start_store(world);
+    cluster_tick(cluster, 1);
+    cluster_ask(cluster, 1, MS_MEMBER_ADD_LEARNER, 2);
+    world_settle(world);
+    cr_assert_eq(world->admin_answers, 1, "no answer");
+    cr_assert_eq(world->admin_answer.head.code, MS_MEMBER_NOT_READY);
+    cr_assert_not_null(strstr(world->admin_answer.text, "no peer port"), "%s",
+                       world->admin_answer.text);
+    cr_assert_eq(members_at(cluster, 1), 1);
+    cluster_destroy(cluster);
+}
+
+Test(node_members, node_that_nobody_can_connect_to_joins_nobody)
+{
+    struct world *world = world_create();
+
+    world->config.join = 1;
+    cr_assert_eq(world_try_create_node(world), MS_OK);
+    world_start_store(world);
+    cr_assert_eq(world_run(world), MS_EINVAL);
+    cr_assert_not_null(strstr(world->err.text, "peer URL"), "%s", world->err.text);
+    world_destroy(world);
+}
+
 Test(node_members, node_that_nobody_can_connect_to_is_no_part_of_a_cluster)
 {
     struct cluster *cluster = cluster_allocate(2);

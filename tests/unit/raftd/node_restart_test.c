@@ -3,6 +3,30 @@
  */
 #include "tests/unit/raftd/node_fixture.h"
 
+/* A rebuild of the state machine does not pass a change of which nothing is recorded. */
+Test(node_restart, change_without_effect_is_recorded_too)
+{
+    static const uint8_t nonsense[4] = {0xff, 0xff, 0xff, 0xff};
+    struct world *world = world_create_leader();
+    struct fake_store *store = &world->store;
+    struct ms_ipc_entry change = {
+        .term = store->hard.term, .type = MS_ENTRY_CONF_CHANGE, .len_bytes = sizeof(nonsense)};
+    struct ms_conf_state conf;
+
+    raftd_node_destroy(world->node);
+    change.index = store->last + 1;
+    store_put_entry(store, &change, nonsense);
+    world_create_node(world);
+    world_start_store(world);
+    world_settle(world);
+    cr_assert_gt(store->applied, change.index);
+    cr_assert_eq(store->conf.index, change.index);
+    cr_assert_eq(ms_conf_state_decode(store->conf.bytes, store->conf.len_bytes, &conf), MS_OK);
+    cr_assert_eq(conf.member_count, 1);
+    cr_assert_eq(world_status(world).member_count, 1);
+    world_destroy(world);
+}
+
 /* ---- storaged comes back ---- */
 
 Test(node_restart, unanswered_entries_are_sent_again)

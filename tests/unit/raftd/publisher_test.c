@@ -68,6 +68,22 @@ Test(publisher, follower_publishes_only_what_is_durable_here)
     ms_status_page_unmap(f.page);
 }
 
+/* Who was a member until a moment ago may have answered writes that are not applied here yet. */
+Test(publisher, sole_voter_is_alone_once_that_is_applied)
+{
+    struct fixture f;
+
+    init(&f);
+    f.basic.sole_voter = true;
+    f.basic.state = RAFT_STATE_LEADER;
+    f.basic.lead = 1;
+    f.basic.term_committed = true;
+    cr_assert_eq(published(&f).sole_voter, 0);
+    f.facts.conf_applied = true;
+    cr_assert_eq(published(&f).sole_voter, 1);
+    ms_status_page_unmap(f.page);
+}
+
 Test(publisher, sole_voter_needs_role_and_first_commit)
 {
     struct fixture f;
@@ -78,6 +94,8 @@ Test(publisher, sole_voter_needs_role_and_first_commit)
     cr_assert_eq(published(&f).leaderless_since_ns, 5);
     f.basic.state = RAFT_STATE_LEADER;
     f.basic.lead = 1;
+    cr_assert_eq(published(&f).sole_voter, 0);
+    f.facts.conf_applied = true;
     cr_assert_eq(published(&f).sole_voter, 0);
     f.basic.term_committed = true;
     cr_assert_eq(published(&f).sole_voter, 1);

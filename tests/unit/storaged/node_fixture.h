@@ -18,6 +18,7 @@ struct node_fixture {
     char root[FIXTURE_PATH_BYTES];
     struct ms_config config;
     struct ms_status_page *page;
+    struct ms_metrics_page *metrics_page;
     struct store_node *node;
     struct ms_link log;
     struct ms_link apply;
@@ -39,11 +40,13 @@ static inline void fixture_report(void *ctx, const struct ms_link_info *peer, co
 
 static inline void fixture_start(struct node_fixture *f, enum ms_worker_end previous_end)
 {
-    const struct store_node_options options = {.config = &f->config,
-                                               .previous_end = previous_end,
-                                               .page = f->page,
-                                               .report_peer = fixture_report,
-                                               .ctx = f};
+    const struct store_node_options options = {
+        .config = &f->config,
+        .previous_end = previous_end,
+        .page = f->page,
+        .metrics = ms_metrics_slot(f->metrics_page, MS_ROLE_STORAGED, 0),
+        .report_peer = fixture_report,
+        .ctx = f};
     struct ms_err err = {.status = MS_OK};
 
     cr_assert_eq(store_node_create(&options, &f->node, &err), MS_OK, "%s", err.text);
@@ -72,6 +75,9 @@ static inline void fixture_init(struct node_fixture *f)
     cr_assert_eq(ms_status_page_create(&fd, NULL), MS_OK);
     cr_assert_eq(ms_status_page_map(fd, true, &f->page, NULL), MS_OK);
     (void)close(fd);
+    cr_assert_eq(ms_metrics_page_create(&fd, NULL), MS_OK);
+    cr_assert_eq(ms_metrics_page_map(fd, &f->metrics_page, NULL), MS_OK);
+    (void)close(fd);
     ms_link_init_closed(&f->log);
     ms_link_init_closed(&f->apply);
     ms_link_init_closed(&f->api);
@@ -85,6 +91,7 @@ static inline void fixture_fini(struct node_fixture *f)
     ms_link_fini(&f->apply);
     ms_link_fini(&f->api);
     ms_status_page_unmap(f->page);
+    ms_metrics_page_unmap(f->metrics_page);
     fixture_remove_dir(f->root);
 }
 
@@ -148,6 +155,11 @@ static inline void fixture_send(struct ms_link *link, enum ms_ipc_type type, con
 {
     cr_assert_eq(ms_link_send(link, type, body), MS_OK);
     ms_link_flush(link);
+}
+
+static inline uint64_t fixture_metric(const struct node_fixture *f, enum ms_metric metric)
+{
+    return ms_metrics_get(ms_metrics_slot(f->metrics_page, MS_ROLE_STORAGED, 0), metric);
 }
 
 /* True if nothing waits on our end once the node has nothing to do. */

@@ -262,6 +262,8 @@ Test(node_install, a_snapshot_from_another_node_replaces_log_and_state)
     begin_log(&f, &shipment);
     send_apply_snapshot(&f, &shipment);
     expect_done(&f, 40);
+    cr_assert_eq(fixture_metric(&f, MS_METRIC_SNAPSHOT_INDEX), 40);
+    cr_assert_eq(fixture_metric(&f, MS_METRIC_LOG_FIRST_INDEX), 41);
     fixture_expect_tail(&f, &f.api, MS_IPC_STORE_OPENED, &after, sizeof(after), &tail);
     cr_assert_neq(after.epoch, before.epoch);
     cr_assert_eq(after.read_floor, 40);

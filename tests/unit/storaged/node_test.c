@@ -1,6 +1,7 @@
 /*
  * node: the whole of storaged but its process, between a raftd and an apid of our own.
  */
+#include "common/conf_state.h"
 #include "tests/unit/storaged/node_fixture.h"
 
 Test(node, operations_are_made_durable_applied_and_answered)
@@ -258,6 +259,94 @@ Test(node, an_orderly_stop_leaves_nothing_in_memory_and_everything_on_disk)
     fixture_connect_raftd(&f, &log, &apply);
     cr_assert_eq(log.last_index, 2);
     cr_assert_eq(apply.applied, 1);
+    fixture_fini(&f);
+}
+
+/*
+ * Appends a change of the configuration, and records what it leads to if that is known. The commit
+ * index that comes with it names the change itself.
+ */
+static void append_change(struct node_fixture *f, bool record)
+{
+    struct ms_log_append append = {.seq = ++f->seq,
+                                   .first_index = ++f->index,
+                                   .count = 1,
+                                   .has_hard_state = 1,
+                                   .hard_state = {.term = 1, .vote = 1, .commit = f->index}};
+    const struct log_entry change = {.term = 1, .type = MS_ENTRY_CONF_CHANGE};
+    const struct ms_conf_state members = {.member_count = 1,
+                                          .members = {{.id = 1, .flags = MS_CONF_VOTER}}};
+    struct ms_log_conf conf = {.index = f->index};
+    struct ms_log_durable durable;
+    void *body;
+    void *tail;
+
+    if (record) {
+        append.hard_state.commit = 1; /* what it is without the last word of raftd */
+    }
+    cr_assert_eq(link_fixture_entries(&f->log, MS_IPC_LOG_APPEND, &append, sizeof(append), f->index,
+                                      1, &change),
+                 MS_OK);
+    link_fixture_expect(&f->log, MS_IPC_LOG_DURABLE, &durable, sizeof(durable));
+    if (!record) {
+        return;
+    }
+    conf.seq = ++f->seq;
+    cr_assert_eq(ms_link_begin(&f->log, MS_IPC_LOG_CONF, ms_conf_state_encoded_bytes(&members),
+                               &body, &tail),
+                 MS_OK);
+    memcpy(body, &conf, sizeof(conf));
+    ms_conf_state_encode(&members, tail);
+    ms_link_commit(&f->log);
+    ms_link_flush(&f->log);
+    link_fixture_expect(&f->log, MS_IPC_LOG_DURABLE, &durable, sizeof(durable));
+}
+
+static void stop_and_start(struct node_fixture *f)
+{
+    store_node_stop(f->node);
+    f->node = NULL;
+    fixture_start(f, MS_END_STOPPED);
+}
+
+/* A configuration is recorded once its change is committed, so the record alone says that. */
+Test(node, a_recorded_configuration_is_in_effect_after_any_start)
+{
+    struct node_fixture f;
+    struct ms_log_state log;
+    struct ms_apply_state apply;
+
+    fixture_init(&f);
+    fixture_connect_raftd(&f, &log, &apply);
+    fixture_append(&f, 1);
+    fixture_append(&f, 2);
+    append_change(&f, true);
+    stop_and_start(&f);
+    fixture_connect_raftd(&f, &log, &apply);
+    cr_assert_eq(log.last_index, 3);
+    cr_assert_eq(log.hard_state.commit, 1);
+    cr_assert_eq(apply.applied, 3);
+    fixture_fini(&f);
+}
+
+/* Power failed between the commit index and the record: raftd does it again. */
+Test(node, a_change_whose_configuration_is_not_recorded_waits_for_raftd)
+{
+    struct node_fixture f;
+    struct ms_log_state log;
+    struct ms_apply_state apply;
+
+    fixture_init(&f);
+    fixture_connect_raftd(&f, &log, &apply);
+    fixture_append(&f, 1);
+    fixture_append(&f, 2);
+    append_change(&f, false);
+    fixture_append(&f, 4);
+    stop_and_start(&f);
+    fixture_connect_raftd(&f, &log, &apply);
+    cr_assert_eq(log.last_index, 4);
+    cr_assert_eq(log.hard_state.commit, 3);
+    cr_assert_eq(apply.applied, 2);
     fixture_fini(&f);
 }
 

@@ -101,6 +101,7 @@ static void log_extend(struct site *site, raft_index last, raft_index commit)
 {
     site->log->log.last_index = last;
     site->log->log.commit_index = commit;
+    site->log->log.conf_index = last; /* whatever changed anything is recorded */
 }
 
 static void site_init(struct site *site)
@@ -257,6 +258,33 @@ Test(rebuild, keeps_what_a_killed_process_left)
     cr_assert(site.result.kept);
     cr_assert_eq(site.result.entries, 40);
     expect_state(&site, 240);
+    site_fini(&site);
+}
+
+/* A commit index may reach the disk before the configuration that it commits. */
+Test(rebuild, waits_for_raftd_where_a_configuration_is_not_recorded_yet)
+{
+    struct site site;
+
+    site_init(&site);
+    log_extend(&site, 320, 320);
+    site.log->log.conf_index = 250;
+    start(&site, MS_END_NONE);
+    expect_state(&site, 299);
+    cr_assert_eq(site.result.entries, 299);
+    stop(&site);
+    start(&site, MS_END_KILLED);
+    cr_assert(site.result.kept);
+    expect_state(&site, 299);
+    stop(&site);
+    site.log->log.conf_index = 300;
+    start(&site, MS_END_KILLED);
+    cr_assert(site.result.kept);
+    expect_state(&site, 320);
+    stop(&site);
+    site.log->log.conf_index = 0;
+    start(&site, MS_END_OWN_FAULT);
+    expect_state(&site, CONF_EVERY - 1);
     site_fini(&site);
 }
 
