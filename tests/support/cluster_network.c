@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,6 +23,9 @@ enum {
 
 #define BRIDGE     "peers"
 #define MAC_FORMAT "02:00:00:00:00:%02zx"
+
+/* No node has a number that large: frames to such an address are lost. */
+#define NOBODY_OFFSET 0x80u
 
 /* Runs "ip" with these words (printf's); false if it complains. */
 __attribute__((format(printf, 1, 2))) static bool ip(const char *format, ...)
@@ -49,14 +53,20 @@ static int new_namespace(void)
     return unshare(CLONE_NEWNET) == 0 ? open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC) : -1;
 }
 
+/* One byte of a node's addresses. */
+static uint8_t number_of(size_t position)
+{
+    return (uint8_t)(position + 1);
+}
+
 void cluster_network_peer_address(size_t position, char dst[CLUSTER_ADDRESS_BYTES])
 {
-    (void)snprintf(dst, CLUSTER_ADDRESS_BYTES, "10.77.0.%zu", position + 1);
+    (void)snprintf(dst, CLUSTER_ADDRESS_BYTES, "10.77.0.%u", number_of(position));
 }
 
 void cluster_network_client_address(size_t position, char dst[CLUSTER_ADDRESS_BYTES])
 {
-    (void)snprintf(dst, CLUSTER_ADDRESS_BYTES, "10.78.%zu.1", position + 1);
+    (void)snprintf(dst, CLUSTER_ADDRESS_BYTES, "10.78.%u.1", number_of(position));
 }
 
 void cluster_network_enter(const struct cluster_network *network, size_t position)
@@ -187,6 +197,19 @@ void cluster_network_cut(const struct cluster_network *network, size_t position,
     check_that(ip("link set p%zu %s", position + 1, cut ? "nomaster" : "master " BRIDGE),
                "cut or mend a link");
     (void)network;
+}
+
+void cluster_network_cut_way(const struct cluster_network *network, size_t from, size_t to,
+                             bool cut)
+{
+    char peer[CLUSTER_ADDRESS_BYTES];
+
+    cluster_network_peer_address(to, peer);
+    cluster_network_enter(network, from);
+    check_that(ip("neighbour replace %s lladdr " MAC_FORMAT " dev p%zu-node nud permanent", peer,
+                  to + 1 + (cut ? NOBODY_OFFSET : 0), from + 1),
+               "cut or mend a way");
+    cluster_network_leave(network);
 }
 
 void cluster_network_part(const struct cluster_network *network, size_t position, bool parted)

@@ -42,6 +42,10 @@ void cluster_network_leave(const struct cluster_network *network);
 /* Takes a node's link to its peers away, or gives it back. Packets vanish; nobody is told. */
 void cluster_network_cut(const struct cluster_network *network, size_t position, bool cut);
 
+/* The same in one direction: what from sends to to vanishes, while to is still heard by from. */
+void cluster_network_cut_way(const struct cluster_network *network, size_t from, size_t to,
+                             bool cut);
+
 /* Among the nodes that are parted nobody hears the other; everybody else is heard by all. */
 void cluster_network_part(const struct cluster_network *network, size_t position, bool parted);
 
