@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -412,6 +413,23 @@ void ms_link_flush_quietly(struct ms_link *link)
 bool ms_link_prepare_sleep(struct ms_link *link)
 {
     return !ms_link_is_open(link) || ms_ring_prepare_sleep(&link->in);
+}
+
+int ms_link_watch(const struct ms_link *link, int epoll_fd, struct ms_err *err)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+
+    if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, link->doorbell_fd, &event) != 0) {
+        return ms_err_set(err, MS_EIO, errno, "watch the doorbell of link %u", link->info.kind);
+    }
+    return MS_OK;
+}
+
+void ms_link_unwatch(const struct ms_link *link, int epoll_fd)
+{
+    if (ms_link_is_open(link)) {
+        (void)epoll_ctl(epoll_fd, EPOLL_CTL_DEL, link->doorbell_fd, NULL);
+    }
 }
 
 void ms_link_clear_doorbell(struct ms_link *link)

@@ -119,7 +119,18 @@ void ms_link_flush_quietly(struct ms_link *link);
 /* Before sleeping on doorbell_fd. False: something has come in meanwhile, go on receiving. */
 bool ms_link_prepare_sleep(struct ms_link *link);
 
-/* Resets the doorbell after it woke us. */
+/*
+ * Puts our doorbell into an epoll set, edge-triggered: waiting for the set takes the edge, so it
+ * needs no reading. Its event has data 0. MS_EIO.
+ */
+int ms_link_watch(const struct ms_link *link, int epoll_fd, struct ms_err *err);
+/*
+ * Takes it out again; a link that is not open was taken out before. Must come before ms_link_fini,
+ * for other processes hold the same eventfd, which keeps it in the set.
+ */
+void ms_link_unwatch(const struct ms_link *link, int epoll_fd);
+
+/* Resets the doorbell after it woke us, for those who wait for it by itself. */
 void ms_link_clear_doorbell(struct ms_link *link);
 
 #endif

@@ -4,7 +4,6 @@
  * A neighbour that breaks the protocol costs its link and is reported; nothing it sends costs more.
  */
 #include <assert.h>
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -16,7 +15,7 @@
 /* How much of one link is handled before the others have their turn. */
 #define RECEIVE_BURST 1024u
 
-/* What a doorbell in the epoll set belongs to. */
+/* Names of the links. */
 enum doorbell {
     DOORBELL_LOG = 0,
     DOORBELL_APPLY = 1,
@@ -46,8 +45,7 @@ static void close_link(struct raftd_node *node, uint32_t doorbell)
     if (!ms_link_is_open(link)) {
         return;
     }
-    /* Other processes hold the same eventfd, so closing ours would not take it out of the set. */
-    (void)epoll_ctl(node->epoll_fd, EPOLL_CTL_DEL, link->doorbell_fd, NULL);
+    ms_link_unwatch(link, node->epoll_fd);
     switch (doorbell) {
     case DOORBELL_LOG:
         log_client_close(&node->log);
@@ -496,8 +494,6 @@ int raftd_node_take_link(struct raftd_node *node, const struct ms_link *link, st
                          struct ms_err *err)
 {
     struct ms_link taken = *link;
-    /* Edge-triggered, so that a doorbell needs no reading. */
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
     uint32_t doorbell = 0;
     int rc = doorbell_for(&taken.info, &doorbell);
 
@@ -511,9 +507,8 @@ int raftd_node_take_link(struct raftd_node *node, const struct ms_link *link, st
         drain_link(node, doorbell);
         close_link(node, doorbell);
     }
-    event.data.u32 = doorbell;
-    if (epoll_ctl(node->epoll_fd, EPOLL_CTL_ADD, taken.doorbell_fd, &event) != 0) {
-        rc = ms_err_set(err, MS_EIO, errno, "epoll_ctl for link %u", taken.info.kind);
+    rc = ms_link_watch(&taken, node->epoll_fd, err);
+    if (rc != MS_OK) {
         goto out;
     }
     switch (doorbell) {
@@ -526,7 +521,7 @@ int raftd_node_take_link(struct raftd_node *node, const struct ms_link *link, st
     default: /* see link_of */
         rc = api_client_take_link(&node->api.slots[doorbell - DOORBELL_API], &taken);
         if (rc != MS_OK) {
-            (void)epoll_ctl(node->epoll_fd, EPOLL_CTL_DEL, taken.doorbell_fd, NULL);
+            ms_link_unwatch(&taken, node->epoll_fd);
             rc = ms_err_set(err, rc, 0, "link to apid %u", taken.info.peer_instance);
             goto out;
         }

@@ -5,7 +5,6 @@
 
 #include <string.h>
 
-#include "storaged/doorbell.h"
 
 void api_links_init(struct api_links *links, int epoll_fd)
 {
@@ -18,7 +17,9 @@ void api_links_init(struct api_links *links, int epoll_fd)
 
 static void close_slot(struct api_links *links, struct api_slot *slot)
 {
-    doorbell_close(links->epoll_fd, &slot->link);
+    ms_link_unwatch(&slot->link, links->epoll_fd);
+    ms_link_fini(&slot->link);
+    ms_link_init_closed(&slot->link);
     waiters_fini(&slot->waiters);
     slot->greeted = false;
     slot->told_full = false;
@@ -47,7 +48,7 @@ int api_links_take(struct api_links *links, const struct ms_link *link, struct m
     slot = &links->slots[link->info.peer_instance];
     close_slot(links, slot);
     slot->link = *link;
-    rc = doorbell_watch(links->epoll_fd, &slot->link, err);
+    rc = ms_link_watch(&slot->link, links->epoll_fd, err);
     if (rc != MS_OK) {
         close_slot(links, slot);
     }

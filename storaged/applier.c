@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "common/clock.h"
-#include "storaged/doorbell.h"
 #include "storaged/raft_requests.h"
 
 struct applier {
@@ -80,7 +79,9 @@ int applier_create(const struct applier_options *options, struct applier **out, 
 
 static void close_link(struct applier *applier)
 {
-    doorbell_close(applier->options.epoll_fd, &applier->link);
+    ms_link_unwatch(&applier->link, applier->options.epoll_fd);
+    ms_link_fini(&applier->link);
+    ms_link_init_closed(&applier->link);
     applier->busy = false;
     applier->draining = false;
     applier->done_due = false;
@@ -107,7 +108,7 @@ int applier_take_link(struct applier *applier, const struct ms_link *link, struc
     applier->link = *link;
     applier->peer = link->info;
     applier->greeted = false;
-    rc = doorbell_watch(applier->options.epoll_fd, &applier->link, err);
+    rc = ms_link_watch(&applier->link, applier->options.epoll_fd, err);
     if (rc != MS_OK) {
         close_link(applier);
     }

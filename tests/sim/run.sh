@@ -35,3 +35,5 @@ done
 for ((i = 1; i <= shares; i++)); do
     tail -n +2 "$output/$i"
 done
+awk '/ seeds, no invariant broken$/ { seeds += $1 } END { print seeds " seeds in all, no invariant broken" }' \
+    "$output"/*

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #define CAPACITY 8192u
@@ -288,6 +289,45 @@ Test(link, flush_rings_only_for_one_who_sleeps)
     ms_link_clear_doorbell(&f.raftd);
     cr_assert_not(is_rung(&f.raftd));
     ms_link_clear_doorbell(&f.raftd); /* does not block */
+    link_fixture_fini(&f);
+}
+
+static int events_of(int epoll_fd)
+{
+    struct epoll_event event;
+
+    return epoll_wait(epoll_fd, &event, 1, 0);
+}
+
+/* Others hold the eventfd, so without unwatching it would ring for ever. */
+Test(link, watched_doorbell_rings_once_and_needs_no_reading)
+{
+    struct link_fixture f;
+    struct ms_err err;
+    int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+
+    link_fixture_init(&f);
+    settle(&f);
+    cr_assert_eq(ms_link_watch(&f.raftd, epoll_fd, &err), MS_OK, "%s", err.text);
+    cr_assert_eq(events_of(epoll_fd), 0);
+    for (uint64_t seq = 1; seq <= 2; seq++) {
+        struct ms_ipc_message message;
+
+        cr_assert(ms_link_prepare_sleep(&f.raftd));
+        cr_assert_eq(propose(&f.apid, seq, 8), MS_OK);
+        ms_link_flush(&f.apid);
+        cr_assert_eq(events_of(epoll_fd), 1);
+        cr_assert_eq(events_of(epoll_fd), 0, "waiting has taken the edge");
+        cr_assert_eq(ms_link_receive(&f.raftd, &message), MS_OK);
+        ms_link_release(&f.raftd);
+    }
+    ms_link_unwatch(&f.raftd, epoll_fd);
+    cr_assert(ms_link_prepare_sleep(&f.raftd));
+    cr_assert_eq(propose(&f.apid, 3, 8), MS_OK);
+    ms_link_flush(&f.apid);
+    cr_assert_eq(events_of(epoll_fd), 0);
+    cr_assert_eq(ms_link_watch(&f.raftd, -1, &err), MS_EIO);
+    (void)close(epoll_fd);
     link_fixture_fini(&f);
 }
 
